@@ -1,0 +1,55 @@
+"""engines.onnxruntime: an exported network run by ONNX Runtime on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mpmesh_core.errors import MissingFileError, WeightsError
+
+
+class OnnxRuntimeEngine:
+    """See `engines.base.Engine`."""
+
+    backend = "onnxruntime"
+
+    def __init__(self, name: str, onnx_path: Path, threads: int = 0) -> None:
+        """Open an ONNX file.
+
+        Args:
+            name: which network it is, for messages.
+            onnx_path: the file.
+            threads: CPU threads of the session; 0 takes as many as there are cores.
+
+        Raises:
+            MissingFileError: no such file.
+            WeightsError: the file is no ONNX network.
+        """
+        import onnxruntime
+
+        if not onnx_path.is_file():
+            raise MissingFileError(f"{name} network {onnx_path} does not exist")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.log_severity_level = 3
+        try:
+            self._session = onnxruntime.InferenceSession(
+                str(onnx_path), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # the bindings raise many kinds, none with a common base
+            reason = str(error).splitlines()[0]
+            raise WeightsError(f"{name} network {onnx_path} is not usable: {reason}") from error
+        self.name = name
+        self.device = torch.device("cpu")
+        self.input_names = tuple(entry.name for entry in self._session.get_inputs())
+        self.output_names = tuple(entry.name for entry in self._session.get_outputs())
+
+    def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """See `engines.base.Engine.run`."""
+        feed = {name: np.ascontiguousarray(inputs[name].numpy()) for name in self.input_names}
+        outputs = self._session.run(self.output_names, feed)
+        return {name: torch.from_numpy(out) for name, out in zip(self.output_names, outputs)}

@@ -1,0 +1,34 @@
+"""engines.torch: a checkpoint run by torch itself, on the CPU or on CUDA.
+
+On CUDA the network runs in half precision and channels-last; heads that need float32 (softmax of
+the heatmaps) cast themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+
+class TorchEngine:
+    """See `engines.base.Engine`."""
+
+    backend = "torch"
+
+    def __init__(self, name: str, network: nn.Module, device: torch.device) -> None:
+        self.name = name
+        self.device = device
+        self.input_names: tuple[str, ...] = tuple(network.input_names)  # type: ignore[arg-type]
+        self.output_names: tuple[str, ...] = tuple(network.output_names)  # type: ignore[arg-type]
+        memory_format = torch.channels_last
+        self._network = network.eval().to(device=device, memory_format=memory_format)
+        self._half = device.type == "cuda"
+
+    @torch.inference_mode()
+    def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """See `engines.base.Engine.run`."""
+        with torch.autocast(self.device.type, torch.float16, enabled=self._half):
+            outputs = self._network(*(inputs[name] for name in self.input_names))
+        return {name: outputs[name].float() for name in self.output_names}

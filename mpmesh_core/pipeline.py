@@ -1,0 +1,193 @@
+"""pipeline: the whole line for one image, and nothing but the line.
+
+image + camera -> detect -> crop -> skeleton -> place -> IK -> refine -> body -> track -> people
+
+Every stage is a batch over the people of the frame; the mathematics is in the file named after the
+stage.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from mpmesh_core.body import BodyModel, load_body
+from mpmesh_core.camera import Camera
+from mpmesh_core.crop import CropCameras, crop_images, look_at
+from mpmesh_core.detect import Detector, load_detector
+from mpmesh_core.engines import Backend, Engine, choose_backend, load_engine
+from mpmesh_core.errors import NumericalError
+from mpmesh_core.ik import solve_ik
+from mpmesh_core.people import people_from_bodies
+from mpmesh_core.placement import mix_absolute, place
+from mpmesh_core.refine import refine
+from mpmesh_core.tracking import Tracker
+from mpmesh_core.types import Array, Bodies, Detections, FrameResult, Skeletons
+from mpmesh_core.weights import weights_path
+
+
+class PipelineConfig(BaseModel):
+    """Everything that can be chosen about the line; unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    variant: Literal["light", "paper"] = Field("light", description="size of the networks")
+    backend: Backend = Field("auto", description="what runs the networks")
+    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
+    weights: Path | None = Field(None, description="folder of checkpoints instead of the shipped")
+    detector: Path | None = Field(None, description="ONNX file of another person detector")
+    body: str = Field("open", description="open, smpl, or a path to a body file")
+    gender: Literal["neutral", "male", "female"] = Field("neutral", description="of an SMPL body")
+    max_people: Annotated[int, Field(ge=1, le=256)] = Field(
+        32, description="people a frame, best scores first"
+    )
+    score_threshold: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None, description="detections below it are dropped; None takes the detector's own"
+    )
+    refine: bool = Field(True, description="run the relation-aware refiner")
+    context: Annotated[int, Field(ge=1, le=4)] = Field(
+        3, description="people in one refiner run, the target included (N of the paper)"
+    )
+    track: bool = Field(True, description="identities, states and velocities over frames")
+    mesh: bool = Field(False, description="compute the vertices of every person")
+
+
+class Pipeline:
+    """People from images; one call a frame.
+
+    Example:
+        >>> pipeline = Pipeline(PipelineConfig())  # doctest: +SKIP
+        >>> result = pipeline(image, Camera.from_fov(640, 480))  # doctest: +SKIP
+    """
+
+    def __init__(self, config: PipelineConfig | None = None) -> None:
+        """Load body, networks and tracker.
+
+        Raises:
+            MPMeshError: weights, body or device that cannot be used; see `errors`.
+        """
+        self.config = config or PipelineConfig()
+        self.backend, self.device = choose_backend(self.config.backend, self.config.device)
+        self.body: BodyModel = load_body(self.config.body, gender=self.config.gender).to(
+            self.device
+        )
+        self.detector: Detector = self._load_detector()
+        self.skeleton: Engine = self._load_engine("skeleton")
+        self.refiner: Engine | None = self._load_engine("refiner") if self.config.refine else None
+        self.tracker: Tracker | None = Tracker() if self.config.track else None
+        self._timings: dict[str, float] = {}
+
+    @torch.inference_mode()
+    def __call__(
+        self, image: Array, camera: Camera, stamp: float = 0.0, frame: int = 0, source: str = ""
+    ) -> FrameResult:
+        """Find the people of one image.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            camera: its intrinsics and lens.
+            stamp: time of the image [s]; the tracker needs it to grow from frame to frame.
+            frame: number of the frame, copied into the result.
+            source: name of the image, likewise.
+
+        Returns:
+            The people, nearest detection score first, in the camera optical frame.
+
+        Raises:
+            NumericalError: a network returned NaN for every person of the frame.
+        """
+        self._timings = {}
+        result = FrameResult(
+            frame, stamp, source, camera.width, camera.height, camera.K, camera.D, []
+        )
+        with self._timed("detect"):
+            detections = self.detector.detect(image)
+        if len(detections.scores):
+            result = replace(result, people=self._people(image, camera, detections))
+        if self.tracker is not None:
+            with self._timed("track"):
+                result = self.tracker.update(result)
+        return replace(result, timings=self._timings)
+
+    def _people(self, image: Array, camera: Camera, detections: Detections) -> list:
+        boxes = torch.from_numpy(detections.boxes)
+        with self._timed("crop"):
+            crops = look_at(boxes, camera)
+            crop_pixels = crop_images(image, camera, crops)
+        with self._timed("skeleton"):
+            skeletons = Skeletons(
+                **self.skeleton.run({"image": crop_pixels.to(self.device).float()})
+            )
+        crops = crops.to(self.device)
+        with self._timed("place"):
+            points = self._absolute_points(skeletons, crops)
+        with self._timed("ik"):
+            ik = solve_ik(points, self.body.rest_points(skeletons.betas), skeletons.twist)
+        with self._timed("refine"):
+            rotations, betas = ik.rotations, skeletons.betas
+            if self.refiner is not None:
+                rotations, betas = refine(
+                    self.refiner,
+                    skeletons,
+                    rotations,
+                    betas,
+                    points[:, 0],
+                    crops,
+                    self.config.context,
+                )
+        with self._timed("body"):
+            bodies, ok = self._bodies(rotations, betas, skeletons, crops)
+            if not bool((ok & ik.ok).any()):
+                raise NumericalError("the skeleton network returned no finite person")
+            return people_from_bodies(
+                self.body, bodies, ok & ik.ok, skeletons, detections, camera, self.config.mesh
+            )
+
+    def _absolute_points(self, skeletons: Skeletons, crops: CropCameras) -> torch.Tensor:
+        """(N, 29, 3) points [m] in the crop cameras: where the skeletons stand."""
+        relative, pixels = skeletons.points3d, skeletons.points2d
+        placement = place(relative, pixels, skeletons.confidence, crops.K)
+        return mix_absolute(relative, pixels, placement.root, crops.K)
+
+    def _bodies(
+        self, rotations: torch.Tensor, betas: torch.Tensor, skeletons: Skeletons, crops: CropCameras
+    ) -> tuple[Bodies, torch.Tensor]:
+        """Stand the bodies where their own joints agree best with the image, in the camera."""
+        zero = torch.zeros_like(betas[:, :3])
+        posed = self.body(rotations, betas, zero, vertices=False).points
+        relative = posed - posed[:, :1]
+        placement = place(relative, skeletons.points2d, skeletons.confidence, crops.K)
+        to_camera = crops.R_crop_cam.transpose(-1, -2)
+        in_camera = torch.cat([to_camera @ rotations[:, 0], rotations[:, 1:].flatten(1, 2)], dim=1)
+        rotations = in_camera.unflatten(1, (24, 3))
+        pelvis = (to_camera @ placement.root[..., None])[..., 0]
+        covariance = to_camera @ placement.covariance @ crops.R_crop_cam
+        transl = pelvis - self.body.rest_joints(betas)[:, 0]
+        return Bodies(rotations, betas, transl, covariance), placement.ok
+
+    def _load_engine(self, name: str) -> Engine:
+        path = weights_path(name, self.config.variant, self.config.weights)
+        return load_engine(name, path, self.backend, self.device)
+
+    def _load_detector(self) -> Detector:
+        options = {
+            "max_people": self.config.max_people,
+            "score_threshold": self.config.score_threshold,
+        }
+        if self.config.detector is not None:
+            return load_detector(self.config.detector, **options)
+        return load_detector(self._load_engine("detector"), **options)
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        """Record how long a stage took [ms]; on CUDA that is the time to queue its work."""
+        start = time.perf_counter()
+        yield
+        self._timings[stage] = 1e3 * (time.perf_counter() - start)
