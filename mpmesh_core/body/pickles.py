@@ -1,0 +1,80 @@
+"""pickles: SMPL's .pkl files, opened without chumpy and without running their code.
+
+In   a pickle as downloaded from smpl.is.tue.mpg.de (Python 2, chumpy arrays, SciPy matrices)
+Out  dict of NumPy arrays and SciPy matrices
+Only the classes that such a file needs are let through; anything else is refused.
+"""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mpmesh_core.errors import WeightsError
+
+_ALLOWED = {
+    "numpy": {"ndarray", "dtype"},
+    "numpy.core.multiarray": {"_reconstruct", "scalar"},
+    "numpy._core.multiarray": {"_reconstruct", "scalar"},
+    "numpy.core.numeric": {"_frombuffer"},
+    "numpy._core.numeric": {"_frombuffer"},
+    "collections": {"OrderedDict"},
+    "_codecs": {"encode"},
+    "copyreg": {"_reconstructor"},
+    "builtins": {"object", "dict", "set", "list", "tuple", "bytearray"},
+}
+_SPARSE = {"csc_matrix", "csr_matrix", "coo_matrix", "csc_array", "csr_array", "coo_array"}
+
+
+class _Ch:
+    """Stands in for a chumpy array: keeps its state, and `array` evaluates it."""
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.state = state
+
+    def array(self) -> Any:
+        """The values; chumpy keeps them as `x`, or as a selection `idxs` from `a`."""
+        if "x" in self.state:
+            return np.asarray(self.state["x"])
+        if {"a", "idxs"} <= set(self.state):
+            source = self.state["a"]
+            flat = (source.array() if isinstance(source, _Ch) else np.asarray(source)).ravel()
+            picked = flat[np.asarray(self.state["idxs"])]
+            return picked.reshape(self.state.get("preferred_shape", picked.shape))
+        raise pickle.UnpicklingError("a chumpy expression that is not a plain array")
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if module.split(".")[0] == "chumpy":
+            return _Ch
+        if module.startswith("scipy.sparse") and name in _SPARSE:
+            import scipy.sparse
+
+            return getattr(scipy.sparse, name)
+        if name in _ALLOWED.get(module, ()):
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no SMPL file needs")
+
+
+def load_smpl_pickle(path: Path) -> dict[str, Any]:
+    """Read an SMPL .pkl.
+
+    Raises:
+        WeightsError: not a pickle, or one that holds more than arrays.
+    """
+    try:
+        with path.open("rb") as file:
+            content = _Unpickler(file, encoding="latin1").load()
+        if not isinstance(content, dict):
+            raise pickle.UnpicklingError(f"it holds a {type(content).__name__}, not a dict")
+        return {
+            key: value.array() if isinstance(value, _Ch) else value
+            for key, value in content.items()
+        }
+    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, IndexError,
+            AttributeError, ImportError) as error:  # fmt: skip
+        raise WeightsError(f"{path} is not a readable SMPL .pkl: {error}") from error
