@@ -1,0 +1,55 @@
+"""cli: the command `mpmesh`; one file a command, errors as one line."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import typer
+
+from mpmesh_core import __version__
+from mpmesh_core.cli import bench, body, demo, evaluate, export, run, train, weights
+from mpmesh_core.errors import MPMeshError
+
+app = typer.Typer(
+    name="mpmesh",
+    help="Metric 3D bodies of the people in pictures, from one RGB camera.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("run")(run.run)
+app.command("demo")(demo.demo)
+app.command("bench")(bench.bench)
+app.command("export")(export.export)
+app.add_typer(body.app, name="body")
+app.add_typer(evaluate.app, name="evaluate")
+app.add_typer(train.app, name="train")
+app.add_typer(weights.app, name="weights")
+
+
+@app.callback(invoke_without_command=True)
+def _options(
+    version: bool = typer.Option(False, "--version", help="Print the version and leave."),
+    debug: bool = typer.Option(False, "--debug", help="Show the traceback of an error."),
+    verbose: bool = typer.Option(False, "--verbose", "-v", help="Log what happens."),
+) -> None:
+    if version:
+        typer.echo(f"mpmesh {__version__}")
+        raise typer.Exit
+    logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s")
+
+
+def main() -> None:
+    """Run the command line; an MPMeshError ends it with one line and its exit code."""
+    try:
+        app()
+    except MPMeshError as error:
+        if "--debug" in sys.argv:
+            raise
+        typer.echo(f"mpmesh: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("mpmesh: stopped by Ctrl-C", err=True)
+        sys.exit(130)

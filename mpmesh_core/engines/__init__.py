@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 
 from mpmesh_core.engines.base import Engine
-from mpmesh_core.errors import DeviceError, UsageError
+from mpmesh_core.errors import DeviceError, UsageError, WeightsError
 
 Backend = Literal["auto", "tensorrt", "torch", "onnxruntime"]
 
@@ -76,8 +76,6 @@ def load_engine(name: str, checkpoint: Path, backend: str, device: torch.device)
         UsageError: a backend that cannot run here.
         WeightsError, MissingFileError: an unusable checkpoint.
     """
-    from mpmesh_core.networks.checkpoint import load_checkpoint
-
     if backend == "onnxruntime":
         from mpmesh_core.engines.export import cached_onnx
         from mpmesh_core.engines.onnxruntime import OnnxRuntimeEngine
@@ -85,8 +83,11 @@ def load_engine(name: str, checkpoint: Path, backend: str, device: torch.device)
         return OnnxRuntimeEngine(name, cached_onnx(name, checkpoint))
     if backend == "torch":
         from mpmesh_core.engines.torch import TorchEngine
+        from mpmesh_core.networks.checkpoint import load_checkpoint
 
-        network, _ = load_checkpoint(checkpoint, kind=name)
+        network, metadata = load_checkpoint(checkpoint)
+        if metadata["kind"] != name:
+            raise WeightsError(f"{checkpoint} holds a {metadata['kind']}, not a {name}")
         return TorchEngine(name, network, device)
     raise UsageError(
         "backend tensorrt is not part of this version; use --backend torch or onnxruntime"

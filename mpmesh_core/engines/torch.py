@@ -20,10 +20,10 @@ class TorchEngine:
     def __init__(self, name: str, network: nn.Module, device: torch.device) -> None:
         self.name = name
         self.device = device
-        self.input_names: tuple[str, ...] = tuple(network.input_names)  # type: ignore[arg-type]
-        self.output_names: tuple[str, ...] = tuple(network.output_names)  # type: ignore[arg-type]
-        memory_format = torch.channels_last
-        self._network = network.eval().to(device=device, memory_format=memory_format)
+        self.input_names: tuple[str, ...] = tuple(network.INPUT_NAMES)  # type: ignore[arg-type]
+        self.output_names: tuple[str, ...] = tuple(network.OUTPUT_NAMES)  # type: ignore[arg-type]
+        self._network = network.eval().to(device)
+        self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._half = device.type == "cuda"
 
     @torch.inference_mode()

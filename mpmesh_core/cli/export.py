@@ -1,0 +1,39 @@
+"""cli.export: `mpmesh export`: a checkpoint as an ONNX file, checked against torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mpmesh_core.cli import options
+from mpmesh_core.errors import UsageError
+
+
+def export(
+    network: Annotated[str, typer.Argument(help="detector, skeleton, refiner or all.")] = "all",
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write into.")] = Path(
+        "onnx"
+    ),
+    variant: options.Variant = "light",
+    weights: options.Weights = None,
+) -> None:
+    """Export networks to ONNX with a dynamic batch and compare them with torch.
+
+    Example: mpmesh export skeleton --output onnx
+    """
+    from mpmesh_core.engines.export import check_onnx, export_onnx
+    from mpmesh_core.networks import KINDS
+    from mpmesh_core.networks.checkpoint import load_checkpoint
+    from mpmesh_core.weights import weights_path
+
+    if network not in (*KINDS, "all"):
+        raise UsageError(f"network {network!r} is unknown; choose {', '.join(KINDS)} or all")
+    output.mkdir(parents=True, exist_ok=True)
+    for name in KINDS if network == "all" else (network,):
+        loaded, _ = load_checkpoint(weights_path(name, variant, weights))
+        path = output / f"{name}-{variant}.onnx"
+        export_onnx(loaded, path)
+        difference = check_onnx(loaded, path)
+        typer.echo(f"{path}  largest difference from torch {difference:.1e}")

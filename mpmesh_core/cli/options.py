@@ -1,0 +1,24 @@
+"""cli.options: options that several commands share, declared once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Backend = Annotated[str, typer.Option(help="auto, tensorrt, torch or onnxruntime.")]
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+Variant = Annotated[str, typer.Option(help="Size of the networks: light or paper.")]
+Weights = Annotated[
+    Path | None, typer.Option(help="Folder of checkpoints instead of the shipped ones.")
+]
+DetectorFile = Annotated[
+    Path | None, typer.Option(help="ONNX file of another person detector (YOLOv4/X/v8, RTMDet).")
+]
+Body = Annotated[str, typer.Option(help="open, smpl, or a body file (.npz, .pkl).")]
+MaxPeople = Annotated[int, typer.Option(min=1, max=256, help="People a frame, best first.")]
+Refine = Annotated[bool, typer.Option("--refine/--no-refine", help="Relation-aware refinement.")]
+DataFolder = Annotated[
+    Path, typer.Option(envvar="MPMESH_TEST_DATA", help="Folder of the data; see docs/data.md.")
+]
