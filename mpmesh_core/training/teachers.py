@@ -11,7 +11,7 @@ Used only to make training labels, never at run time; it fits no body: that is `
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import numpy as np
 
 from mpmesh_core.errors import MissingPackageError
 from mpmesh_core.joints import COCO_FLIP
-from mpmesh_core.training.labels.base import existing
+from mpmesh_core.training.labels.base import LabelledImage, PersonLabel, existing
 
 Array = np.ndarray
 
@@ -30,6 +30,9 @@ MEDIAPIPE_FLIP = (0, 4, 5, 6, 1, 2, 3, 8, 7, 10, 9, *_PAIRS)
 
 COCO_IN_MEDIAPIPE = (0, 2, 5, 7, 8, 11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28)
 """The MediaPipe landmark nearest in meaning to each COCO keypoint."""
+
+FOLLOWS = {17: 9, 19: 9, 21: 9, 18: 10, 20: 10, 22: 10, 29: 15, 31: 15, 30: 16, 32: 16}
+"""Landmarks without a COCO twin, and whose trust they share: fingers the wrist, feet the ankle."""
 
 _CROP = 256  # side of MediaPipe's landmark input [px]
 _HIP_CENTRE, _CIRCLE = 33, 34  # its extra landmarks: middle of the body circle, point on it
@@ -178,6 +181,55 @@ class LandmarkTeacher:
         return points, world.reshape(39, 3)[:33], float(presence[0])
 
 
+class Teachers:
+    """All teachers together, from a folder with their files.
+
+    Args:
+        folder: holds rtmdet-nano/end2end.onnx, mediapipe-pose/pose_landmark_lite.tflite and
+            ultralight-simplepose/model/deploy.onnx.
+        most_disagreement: people on whom the two pose teachers differ more are left out
+            [torso lengths].
+        least_presence: people whom the landmark network believes in less are left out.
+    """
+
+    def __init__(
+        self, folder: str | Path, most_disagreement: float = 0.15, least_presence: float = 0.8
+    ) -> None:
+        root = Path(folder)
+        self._find = PersonFinder(root / "rtmdet-nano" / "end2end.onnx")
+        self._landmarks = LandmarkTeacher(root / "mediapipe-pose" / "pose_landmark_lite.tflite")
+        self._heatmaps = HeatmapTeacher(root / "ultralight-simplepose" / "model" / "deploy.onnx")
+        self._limits = most_disagreement, least_presence
+
+    def label(self, image: LabelledImage, least_height: float) -> LabelledImage:
+        """Return the photo with those of its people whom the teachers agree on.
+
+        Args:
+            image: with boxes, or without people: then they are looked for.
+            least_height: of a box [px].
+        """
+        picture = image.decode()
+        people = image.people or [PersonLabel(row[:4]) for row in self._find(picture)]
+        tall = [p for p in people if p.box[3] - p.box[1] >= least_height and not p.crowd]
+        taught = [(person, self._read(picture, person.box)) for person in tall]
+        most, least = self._limits
+        kept = tuple(
+            replace(
+                person,
+                keypoints={**person.keypoints, "coco17": t.coco17, "mediapipe33": t.mediapipe33},
+                teacher3d=t.world,
+            )
+            for person, t in taught
+            if t.disagreement <= most and t.presence >= least
+        )
+        complete = image.complete and len(kept) == len(image.people)
+        return replace(image, people=kept, complete=complete)
+
+    def _read(self, picture: Array, box: Array) -> TeacherPose:
+        landmarks, world, presence = self._landmarks(picture, box)
+        return agree(landmarks, world, presence, self._heatmaps(picture, box))
+
+
 def agree(
     landmarks: Array, world: Array, presence: float, coco: Array, reach: float = 0.2
 ) -> TeacherPose:
@@ -198,7 +250,7 @@ def agree(
     trust = np.exp(-((apart / reach) ** 2))
     both = landmarks.copy()
     both[twins, 2] *= trust
-    for extra, owner in _FOLLOWS.items():
+    for extra, owner in FOLLOWS.items():
         both[extra, 2] *= trust[owner]
     seen = np.minimum(1, coco[:, 2] / 0.5) * (coco[:, 2] > 0.2)
     keypoints = np.column_stack([coco[:, :2], seen * trust]).astype(np.float32)
@@ -206,10 +258,6 @@ def agree(
     judged = limbs & (landmarks[twins, 2] > 0.5) & (coco[:, 2] > 0.2)
     disagreement = float(np.median(apart[judged])) if judged.sum() >= 4 else float("inf")
     return TeacherPose(both, keypoints, world, presence, disagreement)
-
-
-_FOLLOWS = {17: 9, 19: 9, 21: 9, 18: 10, 20: 10, 22: 10, 29: 15, 31: 15, 30: 16, 32: 16}
-"""Landmarks without a COCO twin: fingers are trusted like the wrist, feet like the ankle."""
 
 
 def _upright(roi: Roi, points: Array, extent: float) -> Roi:
