@@ -100,6 +100,15 @@ class Camera:
         except InputError as error:
             raise InputError(f"camera file {path}: {error}") from None
 
+    @classmethod
+    def from_info(cls, info: dict[str, Any]) -> Camera:
+        """Camera from the fields of a CameraInfo, as `from_file` reads them.
+
+        Raises:
+            InputError: values that describe no camera.
+        """
+        return _from_info(cls, info)
+
     def scaled(self, width: int, height: int) -> Camera:
         """The same camera for the image resized to (width, height) [px]."""
         sx, sy = width / self.width, height / self.height

@@ -1,0 +1,137 @@
+"""sources: pictures from files, folders, videos, cameras and bags, one Frame at a time.
+
+In   what the user names: image, folder, glob, video, camera index or bag
+Out  Sources; each hands out Frames (RGB uint8, time, maybe a camera) and BadFrames
+"""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Sequence
+from pathlib import Path
+
+from mpmesh_core.errors import InputError, MissingFileError, UsageError
+from mpmesh_core.sources.bags import Bag, is_bag
+from mpmesh_core.sources.frames import BadFrame, Frame, Source
+from mpmesh_core.sources.images import (
+    ImageFiles,
+    decode_image,
+    folder_images,
+    is_image_name,
+    natural_key,
+    read_image,
+)
+from mpmesh_core.sources.videos import LiveCamera, VideoFile
+
+__all__ = [
+    "BadFrame",
+    "Frame",
+    "Source",
+    "decode_image",
+    "open_source",
+    "open_sources",
+    "read_image",
+]
+
+VIDEO_SUFFIXES: tuple[str, ...] = (
+    ".3gp",
+    ".avi",
+    ".flv",
+    ".gif",
+    ".m4v",
+    ".mjpeg",
+    ".mkv",
+    ".mov",
+    ".mp4",
+)
+VIDEO_SUFFIXES += (".mpeg", ".mpg", ".mts", ".ts", ".webm", ".wmv")
+
+
+def open_source(text: str, topic: str | None = None) -> Source:
+    """Open one source of pictures.
+
+    Args:
+        text: path of an image, folder, video or bag; a glob; or the number of a camera.
+        topic: image topic of a bag that has several.
+
+    Returns:
+        The source; iterate it for its Frames.
+
+    Raises:
+        MissingFileError: nothing there, or no match.
+        InputError: there, but nothing that can be read.
+        UsageError: a topic that the bag lacks.
+    """
+    path = Path(text).expanduser()
+    if path.is_dir():
+        if is_bag(path):
+            return Bag(path, topic)
+        return ImageFiles(folder_images(path), text)
+    if path.is_file():
+        return _open_file(path, text, topic)
+    if text.isdecimal():
+        return LiveCamera(int(text))
+    if any(letter in text for letter in "*?["):
+        return _open_glob(path, text)
+    raise MissingFileError(
+        f"source {text} does not exist; give an image, folder, glob, video, camera number or bag"
+    )
+
+
+def open_sources(texts: Sequence[str], topic: str | None = None) -> list[Source]:
+    """Open several sources; images named one after the other (a shell's glob) become one source.
+
+    In such a group a broken picture is one BadFrame, as in a folder; a picture that is the only
+    source must be readable.
+    """
+    if not texts:
+        raise UsageError("no source given: an image, folder, glob, video, camera number or bag")
+    sources: list[Source] = []
+    group: list[Path] = []
+    for text in [*texts, None]:
+        path = None if text is None else Path(text).expanduser()
+        if len(texts) > 1 and path is not None and path.is_file() and is_image_name(path):
+            group.append(path)
+            continue
+        if group:
+            sources.append(ImageFiles(group, f"{len(group)} images"))
+            group = []
+        if text is not None:
+            sources.append(open_source(text, topic))
+    return sources
+
+
+def _open_file(path: Path, text: str, topic: str | None) -> Source:
+    if is_bag(path):
+        return Bag(path, topic)
+    if path.suffix.lower() in VIDEO_SUFFIXES:
+        return VideoFile(path)
+    if is_image_name(path):
+        return ImageFiles([path], text, strict=True)
+    return _open_unnamed(path, text)
+
+
+def _open_unnamed(path: Path, text: str) -> Source:
+    """A file whose suffix says nothing: a picture if it can be decoded, else a video."""
+    try:
+        read_image(path)
+    except InputError:
+        try:
+            return VideoFile(path)
+        except InputError:
+            raise InputError(
+                f"source {path} is no picture, video or bag that can be read"
+            ) from None
+    return ImageFiles([path], text, strict=True)
+
+
+def _open_glob(path: Path, text: str) -> Source:
+    found = [Path(match) for match in glob.glob(str(path), recursive=True)]
+    images = sorted(filter(is_image_name, found), key=natural_key)
+    if images:
+        return ImageFiles(images, text)
+    if not found:
+        raise MissingFileError(f"source {text} matches no file")
+    if len(found) == 1:
+        return open_source(str(found[0]))
+    raise InputError(f"source {text} matches {len(found)} files, but no picture among them")

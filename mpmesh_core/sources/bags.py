@@ -1,0 +1,217 @@
+"""sources.bags: image topics of ROS bags, without ROS, through the `rosbags` package.
+
+In   a ROS 1 .bag, a ROS 2 .mcap or .db3 file, or a ROS 2 bag folder
+Out  Frames with the stamp of the message's header and, where the bag has the topic's camera_info,
+     the camera
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import struct
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mpmesh_core.camera import Camera
+from mpmesh_core.errors import InputError, MissingFileError, MissingPackageError, UsageError
+from mpmesh_core.sources.frames import BadFrame, Frame
+from mpmesh_core.sources.messages import (
+    camera_from_message,
+    image_from_compressed,
+    image_from_message,
+)
+
+if TYPE_CHECKING:
+    from rosbags.interfaces import Connection
+
+BAG_SUFFIXES = frozenset({".bag", ".mcap", ".db3"})
+_RAW, _COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
+_INFO = "sensor_msgs/msg/CameraInfo"
+_DAMAGE = (sqlite3.Error, struct.error, EOFError, IndexError)  # what readers raise on damaged bags
+
+
+def is_bag(path: Path) -> bool:
+    """Whether a path is a bag file by suffix or a ROS 2 bag folder."""
+    if path.is_dir():
+        return (path / "metadata.yaml").is_file() or bool(_parts(path))
+    return path.suffix.lower() in BAG_SUFFIXES
+
+
+class Bag:
+    """One image topic of a bag.
+
+    Args:
+        path: the bag.
+        topic: the image topic; may be left out where the bag has only one.
+
+    Raises:
+        MissingFileError: no such bag.
+        MissingPackageError: `rosbags` isn't installed.
+        InputError: a damaged bag, or one without pictures.
+        UsageError: a topic that the bag lacks, or none given where there are several.
+    """
+
+    sequence = True
+
+    def __init__(self, path: str | Path, topic: str | None = None) -> None:
+        self.path = _readable(Path(path))
+        with self._opened() as reader:
+            self.topic = _choose_topic(reader, self.path, topic)
+            connections = [c for c in reader.bag.connections if c.topic == self.topic]
+            self.length: int | None = sum(connection.msgcount for connection in connections)
+            self.fps = _rate(self.length, reader.bag.duration)
+        self.name = f"{path}:{self.topic}"
+
+    def __iter__(self) -> Iterator[Frame | BadFrame]:
+        """Read the topic's pictures in the order in which they were recorded."""
+        with self._opened() as reader:
+            infos = [c for c in reader.bag.connections if c.topic == _info_topic(self.topic)]
+            infos = [connection for connection in infos if connection.msgtype == _INFO]
+            pictures = [c for c in reader.bag.connections if c.topic == self.topic]
+            camera, index = self._first_camera(reader, infos), 0
+            for connection, time_ns, raw in reader.bag.messages(pictures + infos):
+                if connection.msgtype == _INFO:
+                    camera = self._camera(reader, connection, raw)
+                    continue
+                yield self._frame(reader, connection, raw, index, 1e-9 * time_ns, camera)
+                index += 1
+
+    def _frame(
+        self,
+        reader: _Reader,
+        connection: Connection,
+        raw: bytes,
+        index: int,
+        recorded: float,
+        camera: Camera | None,
+    ) -> Frame | BadFrame:
+        decode = image_from_message if connection.msgtype == _RAW else image_from_compressed
+        try:
+            message: Any = reader.deserialize(raw, connection.msgtype)
+            image = decode(message)
+        except InputError as error:
+            return BadFrame(index, self.name, f"{self.name}, picture {index}: {error}")
+        stamp = message.header.stamp
+        header = stamp.sec + 1e-9 * stamp.nanosec
+        return Frame(index, header if header > 0 else recorded, self.name, image, camera)
+
+    def _first_camera(self, reader: _Reader, infos: list[Connection]) -> Camera | None:
+        if not infos:
+            return None
+        for connection, _, raw in reader.bag.messages(infos):
+            return self._camera(reader, connection, raw)
+        return None
+
+    def _camera(self, reader: _Reader, connection: Connection, raw: bytes) -> Camera:
+        rectified = (
+            self.topic.removesuffix("/compressed").rsplit("/", 1)[-1].startswith("image_rect")
+        )
+        try:
+            return camera_from_message(reader.deserialize(raw, connection.msgtype), rectified)
+        except InputError as error:
+            raise InputError(
+                f"{connection.topic} in {self.path}: {error}; give the camera with --camera"
+            ) from None
+
+    @contextmanager
+    def _opened(self) -> Iterator[_Reader]:
+        reader_type, error_type, typestore, decode = _rosbags(self.path)
+        try:
+            reader = reader_type(self.path)
+            reader.open()
+        except Exception as error:  # of many kinds: rosbags, yaml, sqlite, struct, lz4, ...
+            raise InputError(f"bag {self.path} cannot be read: {_one_line(error)}") from None
+        try:
+            yield _Reader(reader, getattr(typestore, decode))
+        except (error_type, *_DAMAGE) as error:
+            raise InputError(f"bag {self.path} is damaged: {_one_line(error)}") from None
+        finally:
+            reader.close()
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """An opened bag and the decoder of its messages."""
+
+    bag: Any  # rosbags Reader of ROS 1 or 2, which have the same methods
+    decode: Callable[[bytes, str], Any]
+
+    def deserialize(self, raw: bytes, kind: str) -> Any:
+        """One message; whatever damaged bytes make the decoder raise is an InputError."""
+        try:
+            return self.decode(raw, kind)
+        except Exception as error:
+            raise InputError(f"message cannot be decoded: {_one_line(error)}") from None
+
+
+def _readable(path: Path) -> Path:
+    if not path.exists():
+        raise MissingFileError(f"bag {path} does not exist")
+    if path.is_dir() and not (path / "metadata.yaml").is_file():
+        parts = _parts(path)
+        if len(parts) != 1:
+            raise InputError(
+                f"bag folder {path} has no metadata.yaml; give one of its files, or make it again "
+                "with `ros2 bag reindex`"
+            )
+        return parts[0]
+    return path
+
+
+def _parts(folder: Path) -> list[Path]:
+    return [*folder.glob("*.mcap"), *folder.glob("*.db3")]
+
+
+def _rosbags(path: Path) -> tuple[Any, type[Exception], Any, str]:
+    """Reader, its error, message types and the name of their decoder, for a bag's ROS version.
+
+    The standard message types are used rather than the definitions in the bag: pictures have been
+    the same since ROS 1 but for the header, and definitions of other topics may not parse.
+    """
+    try:
+        from rosbags import rosbag1, rosbag2
+        from rosbags.typesys import Stores, get_typestore
+    except ImportError:
+        raise MissingPackageError(
+            "reading bags needs the package rosbags: pip install 'mpmesh[bag]'"
+        ) from None
+    if path.suffix.lower() == ".bag":
+        noetic = get_typestore(Stores.ROS1_NOETIC)
+        return rosbag1.Reader, rosbag1.ReaderError, noetic, "deserialize_ros1"
+    humble = get_typestore(Stores.ROS2_HUMBLE)
+    return rosbag2.Reader, rosbag2.ReaderError, humble, "deserialize_cdr"
+
+
+def _choose_topic(reader: _Reader, path: Path, topic: str | None) -> str:
+    counts: dict[str, int] = {}
+    for connection in reader.bag.connections:
+        if connection.msgtype in (_RAW, _COMPRESSED):
+            counts[connection.topic] = counts.get(connection.topic, 0) + connection.msgcount
+    listed = ", ".join(sorted(counts)) or "none"
+    if topic is not None:
+        if topic not in counts:
+            raise UsageError(f"bag {path} has no image topic {topic!r}; its image topics: {listed}")
+        return topic
+    if not counts:
+        others = ", ".join(sorted({connection.topic for connection in reader.bag.connections}))
+        raise InputError(f"bag {path} has no image topic; its topics: {others or 'none'}")
+    if len(counts) > 1:
+        raise UsageError(f"bag {path} has several image topics, choose with --topic: {listed}")
+    return next(iter(counts))
+
+
+def _info_topic(topic: str) -> str:
+    """The camera_info that image_transport pairs with an image topic: its sibling."""
+    base = topic.removesuffix("/compressed")
+    return f"{base.rsplit('/', 1)[0]}/camera_info"
+
+
+def _rate(count: int, duration_ns: int) -> float | None:
+    return 1e9 * (count - 1) / duration_ns if count > 1 and duration_ns > 0 else None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,0 +1,50 @@
+"""sources.frames: what every source of pictures hands out, one by one.
+
+Out  Frame: one picture (H, W, 3) uint8 RGB with its time [s] and, from bags, its camera
+     BadFrame: a picture that cannot be used and why; the run goes on
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from mpmesh_core.camera import Camera
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One picture."""
+
+    index: int  # counts good and bad pictures of its source from 0
+    stamp: float  # [s]; of the message, since the start of the video, or by number
+    source: str  # the picture's path, or the video's, bag topic's or camera's name
+    image: Array  # (H, W, 3) uint8 RGB
+    camera: Camera | None = None  # where the source knows it (bags with camera_info)
+
+
+@dataclass(frozen=True)
+class BadFrame:
+    """A picture that could not be read."""
+
+    index: int
+    source: str
+    reason: str  # one line
+
+
+class Source(Protocol):
+    """Pictures one after the other; may be iterated more than once, except a live camera."""
+
+    name: str
+    sequence: bool  # whether the pictures follow one another in time, so that tracking is sensible
+    length: int | None  # number of pictures, None where it isn't known
+    fps: float | None  # nominal rate, None for pictures that are no sequence
+
+    def __iter__(self) -> Iterator[Frame | BadFrame]:
+        """Read the pictures from the first to the last."""
+        ...  # pragma: no cover
