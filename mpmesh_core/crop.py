@@ -53,6 +53,12 @@ class CropCameras:
     def __len__(self) -> int:
         return self.K.shape[0]
 
+    def to(self, device: torch.device | str) -> CropCameras:
+        """The same cameras on another device."""
+        return CropCameras(
+            self.K.to(device), self.R_crop_cam.to(device), self.size, self.ok.to(device)
+        )
+
 
 def look_at(
     boxes_px: Array | Tensor, camera: Camera, size: int = 256, margin: float = 1.25
