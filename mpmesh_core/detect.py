@@ -184,7 +184,10 @@ class EngineDetector:
 
 
 def load_detector(
-    source: Engine | str | Path, max_people: int = 32, score_threshold: float | None = None
+    source: Engine | str | Path,
+    max_people: int = 32,
+    score_threshold: float | None = None,
+    threads: int = 0,
 ) -> EngineDetector:
     """A detector from an engine of the shipped network, or from a user's ONNX file.
 
@@ -193,6 +196,7 @@ def load_detector(
             in `decoders`, recognised by its outputs' names and shapes.
         max_people: best scores kept.
         score_threshold: None takes the default.
+        threads: CPU threads for an ONNX file, 0 for all.
 
     Raises:
         MissingFileError, WeightsError: no such file, or not ONNX.
@@ -205,7 +209,7 @@ def load_detector(
     from mpmesh_core.engines.onnxruntime import OnnxRuntimeEngine
 
     path = Path(source)
-    engine = OnnxRuntimeEngine("detector", path)
+    engine = OnnxRuntimeEngine("detector", path, threads)
     inputs, outputs = _onnx_shapes(path)
     decoder = choose_decoder(outputs, str(path))
     canvas = _fixed_canvas(inputs[engine.input_names[0]], decoder.input_format)
