@@ -84,6 +84,19 @@ class Pipeline:
         self.tracker: Tracker | None = Tracker() if self.config.track else None
         self._timings: dict[str, float] = {}
 
+    @property
+    def faces(self) -> Array:
+        """(F, 3) triangles of the body's vertices."""
+        return self.body.faces.cpu().numpy()
+
+    def start(self, sequence: bool = True) -> None:
+        """Forget the people seen so far.
+
+        Args:
+            sequence: the coming frames follow one another in time; without it nobody is tracked.
+        """
+        self.tracker = Tracker() if self.config.track and sequence else None
+
     @torch.inference_mode()
     def __call__(
         self, image: Array, camera: Camera, stamp: float = 0.0, frame: int = 0, source: str = ""

@@ -34,13 +34,11 @@ def bench(
     Example: mpmesh bench --backend onnxruntime --output bench.json
     """
     from mpmesh_core.evaluation import bench as measure
-    from mpmesh_core.pipeline import Pipeline, PipelineConfig
     from mpmesh_core.training.synthetic.demo_clip import demo_clip
 
-    config = PipelineConfig(
+    pipeline = options.load_pipeline(
         backend=backend, device=device, variant=variant, weights=weights, refine=refine
     )
-    pipeline = Pipeline(config)
     scenes = list(demo_clip(frames=30))
     line = measure.bench_line(pipeline, [scene.image for scene in scenes], scenes[0].camera, runs)
     console = Console()

@@ -13,7 +13,6 @@ from rich.console import Console
 from rich.table import Table
 
 from mpmesh_core.cli import options
-from mpmesh_core.pipeline import Pipeline, PipelineConfig
 
 app = typer.Typer(no_args_is_help=True, help="Measure accuracy against known truth.")
 Output = Annotated[Path | None, typer.Option(help="Write the figures as JSON.")]
@@ -35,7 +34,10 @@ def photos(
     from mpmesh_core.evaluation.photos import evaluate_photos, photos_with_keypoints
 
     report = evaluate_photos(
-        _pipeline(backend, device, weights, refine), photos_with_keypoints(data)
+        options.load_pipeline(
+            backend=backend, device=device, weights=weights, refine=refine, track=False
+        ),
+        photos_with_keypoints(data),
     )
     table = Table(title=f"{report.photos} photos, {report.truths} people of 96 px or more")
     table.add_column("what")
@@ -64,7 +66,12 @@ def studio(
     """
     from mpmesh_core.evaluation.studio import evaluate_studio, studio_frames
 
-    report = evaluate_studio(_pipeline(backend, device, weights, refine), studio_frames(data))
+    report = evaluate_studio(
+        options.load_pipeline(
+            backend=backend, device=device, weights=weights, refine=refine, track=False
+        ),
+        studio_frames(data),
+    )
     table = Table(title="12 limb joints of the final mesh [mm]")
     for column in ("frame", "MPJPE", "PA-MPJPE", "distance error"):
         table.add_column(column, justify="left" if column == "frame" else "right")
@@ -97,17 +104,9 @@ def demo(
     from mpmesh_core.evaluation.clip import clip_table, evaluate_clip
     from mpmesh_core.training.synthetic.demo_clip import demo_clip
 
-    pipeline = _pipeline(backend, device, weights, refine, track=True)
+    pipeline = options.load_pipeline(backend=backend, device=device, weights=weights, refine=refine)
     report = evaluate_clip(pipeline, demo_clip())
     _show(clip_table(report), asdict(report), output)
-
-
-def _pipeline(
-    backend: str, device: str, weights: Path | None, refine: bool, track: bool = False
-) -> Pipeline:
-    return Pipeline(
-        PipelineConfig(backend=backend, device=device, weights=weights, refine=refine, track=track)
-    )
 
 
 def _pair(first: float, second: float) -> str:

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from pydantic import ValidationError
+
+from mpmesh_core.errors import UsageError
+
+if TYPE_CHECKING:
+    from mpmesh_core.pipeline import Pipeline
 
 Backend = Annotated[str, typer.Option(help="auto, tensorrt, torch or onnxruntime.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
@@ -22,3 +28,20 @@ Refine = Annotated[bool, typer.Option("--refine/--no-refine", help="Relation-awa
 DataFolder = Annotated[
     Path, typer.Option(envvar="MPMESH_TEST_DATA", help="Folder of the data; see docs/data.md.")
 ]
+
+
+def load_pipeline(**values: object) -> Pipeline:
+    """A pipeline from option values; a value that is not possible is wrong usage.
+
+    Raises:
+        UsageError: naming the option, the value and what is possible.
+    """
+    from mpmesh_core.pipeline import Pipeline, PipelineConfig
+
+    try:
+        config = PipelineConfig(**values)  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = "--" + str(first["loc"][0]).replace("_", "-")
+        raise UsageError(f"{name} {first['input']!r}: {first['msg'].lower()}") from None
+    return Pipeline(config)

@@ -18,6 +18,7 @@ from rich.table import Table
 from scipy.optimize import linear_sum_assignment
 
 from mpmesh_core.body import BodyModel
+from mpmesh_core.drawing import person_vertices
 from mpmesh_core.evaluation.metrics import mpjpe, pa_mpjpe
 from mpmesh_core.pipeline import Pipeline
 from mpmesh_core.training.scene import PersonTruth, Scene
@@ -103,16 +104,6 @@ def _pose(body: BodyModel, person: PersonTruth) -> _Truth:
     return _Truth(posed.joints.numpy(), posed.vertices.numpy())
 
 
-def _vertices(body: BodyModel, person: Person) -> Array:
-    import roma
-
-    pose = np.concatenate([person.global_orient, person.body_pose]).reshape(24, 3)
-    rotations = roma.rotvec_to_rotmat(torch.from_numpy(pose.astype(np.float32)))
-    betas, transl = (torch.from_numpy(x.astype(np.float32)) for x in (person.betas, person.transl))
-    vertices = body(rotations, betas, transl).vertices
-    return vertices.numpy()
-
-
 def _match(people: list[Person], truths: list[_Truth]) -> list[tuple[Person, int]]:
     if not people or not truths:
         return []
@@ -126,7 +117,7 @@ def _match(people: list[Person], truths: list[_Truth]) -> list[tuple[Person, int
 def _errors(found: Person, truth: _Truth, body: BodyModel) -> tuple[float, ...]:
     """MPJPE, PA-MPJPE, PVE, position error [mm] and relative position error."""
     joints = found.joints.astype(np.float64)
-    vertices = _vertices(body, found) - joints[0]
+    vertices = person_vertices(body, [found])[0] - joints[0]
     position = float(np.linalg.norm(joints[0] - truth.joints[0]))
     return (
         1e3 * float(mpjpe(joints, truth.joints)),

@@ -1,0 +1,72 @@
+"""cli.run: `mpmesh run`: people from pictures, videos, cameras and bags."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from mpmesh_core.cli import options
+from mpmesh_core.errors import UsageError
+
+
+def run(
+    sources: Annotated[
+        list[str],
+        typer.Argument(help="Images, folders, globs, videos, camera numbers or bags."),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write into.")],
+    camera: Annotated[
+        Path | None, typer.Option(help="CameraInfo YAML of the camera that took the pictures.")
+    ] = None,
+    fov: Annotated[
+        float | None,
+        typer.Option(help="Field of view on the longer side [degree] where no camera is known."),
+    ] = None,
+    topic: Annotated[str | None, typer.Option(help="Image topic of a bag.")] = None,
+    backend: options.Backend = "auto",
+    device: options.Device = "auto",
+    variant: options.Variant = "light",
+    weights: options.Weights = None,
+    detector: options.DetectorFile = None,
+    body: options.Body = "open",
+    max_people: options.MaxPeople = 32,
+    refine: options.Refine = True,
+    track: Annotated[bool, typer.Option("--track/--no-track", help="Follow people.")] = True,
+    mesh: Annotated[bool, typer.Option("--mesh", help="Write vertices (meshes/).")] = False,
+    overlay: Annotated[bool, typer.Option("--overlay/--no-overlay", help="Write pictures.")] = True,
+    rerun: Annotated[Path | None, typer.Option(help="Write a recording for rerun (.rrd).")] = None,
+) -> None:
+    """Find the people in every picture and write them to OUTPUT/results.jsonl.
+
+    Example: mpmesh run photo.jpg street.mp4 --output people --fov 70
+    """
+    from mpmesh_core.camera import Camera
+    from mpmesh_core.progress import run_with_progress
+    from mpmesh_core.runner import DEFAULT_FOV, RunConfig
+    from mpmesh_core.sources import open_sources
+
+    if camera is not None and fov is not None:
+        raise UsageError("--camera and --fov say the same thing twice; give one of them")
+    config = RunConfig(
+        folder=output,
+        camera=None if camera is None else Camera.from_file(camera),
+        fov=DEFAULT_FOV if fov is None else fov,
+        overlay=overlay,
+        rerun=rerun,
+    )
+    opened = open_sources(sources, topic)
+    pipeline = options.load_pipeline(
+        backend=backend,
+        device=device,
+        variant=variant,
+        weights=weights,
+        detector=detector,
+        body=body,
+        max_people=max_people,
+        refine=refine,
+        track=track,
+        mesh=mesh,
+    )
+    run_with_progress(opened, pipeline, config, fov_given=fov is not None)

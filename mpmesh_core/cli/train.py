@@ -1,0 +1,79 @@
+"""cli.train: `mpmesh train`: data and weights, step by step; every command resumes.
+
+The order that makes the shipped weights is in docs/training.md.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(no_args_is_help=True, help="Make training data and train the networks.")
+
+Config = Annotated[Path | None, typer.Option("--config", "-c", help="YAML file of settings.")]
+Settings = Annotated[
+    list[str] | None, typer.Argument(help="key=value settings, later than the file's.")
+]
+
+
+@app.command("labels")
+def labels(settings: Settings = None, config: Config = None) -> None:
+    """Fit bodies to real photos: human 2D labels and teachers become scenes.
+
+    Example: mpmesh train labels data=../data output=runs/real
+    """
+    from mpmesh_core.training.real import RealConfig, prepare_real
+    from mpmesh_core.training.settings import read_settings
+
+    counts = prepare_real(read_settings(RealConfig, config, settings or ()), typer.echo)
+    typer.echo(", ".join(f"{name} {count}" for name, count in counts.items()))
+
+
+@app.command("synthesize")
+def synthesize(settings: Settings = None, config: Config = None) -> None:
+    """Render people into scenes with full truth.
+
+    Example: mpmesh train synthesize data=../data output=runs/synthetic scenes=12000
+    """
+    from mpmesh_core.training.settings import read_settings
+    from mpmesh_core.training.synthetic.generate import SynthesisConfig, synthesize_shards
+
+    synthesize_shards(read_settings(SynthesisConfig, config, settings or ()), typer.echo)
+
+
+@app.command("detector")
+def detector(settings: Settings = None, config: Config = None) -> None:
+    """Train the person detector.
+
+    Example: mpmesh train detector -c configs/light/detector.yaml data=../data
+    """
+    from mpmesh_core.training.detector import DetectorTraining, train_detector
+    from mpmesh_core.training.settings import read_settings
+
+    typer.echo(train_detector(read_settings(DetectorTraining, config, settings or ())))
+
+
+@app.command("skeleton")
+def skeleton(settings: Settings = None, config: Config = None) -> None:
+    """Train the skeleton network.
+
+    Example: mpmesh train skeleton -c configs/light/skeleton.yaml
+    """
+    from mpmesh_core.training.settings import read_settings
+    from mpmesh_core.training.skeleton import SkeletonTraining, train_skeleton
+
+    typer.echo(train_skeleton(read_settings(SkeletonTraining, config, settings or ())))
+
+
+@app.command("refiner")
+def refiner(settings: Settings = None, config: Config = None) -> None:
+    """Train the refiner on outputs of the skeleton network.
+
+    Example: mpmesh train refiner -c configs/light/refiner.yaml
+    """
+    from mpmesh_core.training.refiner import RefinerTraining, train_refiner
+    from mpmesh_core.training.settings import read_settings
+
+    typer.echo(train_refiner(read_settings(RefinerTraining, config, settings or ())))

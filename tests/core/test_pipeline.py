@@ -1,0 +1,143 @@
+"""The whole line with the shipped weights: independence of people, empty frames, NaN, options."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pydantic import ValidationError
+from torch import Tensor
+
+from mpmesh_core.camera import Camera
+from mpmesh_core.engines import Engine
+from mpmesh_core.errors import NumericalError
+from mpmesh_core.pipeline import Pipeline, PipelineConfig
+from mpmesh_core.types import Array, Detections
+
+WIDTH, HEIGHT = 640, 480
+CAMERA = Camera.from_fov(WIDTH, HEIGHT)
+
+
+class GivenBoxes:
+    """A detector that finds what it was told."""
+
+    def __init__(self, boxes: Array) -> None:
+        self.boxes = np.asarray(boxes, np.float32).reshape(-1, 4)
+
+    def detect(self, image: Array) -> Detections:
+        scores = np.linspace(0.9, 0.5, len(self.boxes), dtype=np.float32)
+        return Detections(self.boxes, scores)
+
+
+class Spoiled:
+    """An engine whose outputs are NaN for some people."""
+
+    def __init__(self, engine: Engine, people: list[int]) -> None:
+        self.engine, self.people = engine, people
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.engine, name)
+
+    def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        outputs = self.engine.run(inputs)
+        for value in outputs.values():
+            value[self.people] = torch.nan
+        return outputs
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> Pipeline:
+    return Pipeline(PipelineConfig(device="cpu", backend="onnxruntime", track=False))
+
+
+@pytest.fixture
+def picture() -> Array:
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 255, (12, 16, 3), dtype=np.uint8)
+    return np.ascontiguousarray(coarse.repeat(40, 0).repeat(40, 1))
+
+
+def boxes(count: int) -> Array:
+    rng = np.random.default_rng(1)
+    low = rng.uniform([0, 0], [500, 300], (count, 2))
+    return np.concatenate([low, low + rng.uniform([40, 90], [140, 180], (count, 2))], axis=1)
+
+
+class TestOnePersonAlone:
+    @pytest.fixture(scope="class")
+    def unrefined(self) -> Pipeline:
+        config = PipelineConfig(device="cpu", backend="onnxruntime", track=False, refine=False)
+        return Pipeline(config)
+
+    @pytest.mark.parametrize("company", [1, 31])
+    def test_same_with_others_in_the_batch(
+        self, unrefined: Pipeline, picture: Array, company: int
+    ) -> None:
+        everybody = boxes(company + 1)
+        unrefined.detector = GivenBoxes(everybody[:1])
+        alone = unrefined(picture, CAMERA).people[0]
+        unrefined.detector = GivenBoxes(everybody)
+        together = unrefined(picture, CAMERA).people[0]
+        assert np.abs(alone.joints - together.joints).max() < 1e-4
+        assert np.abs(alone.transl - together.transl).max() < 1e-4
+
+
+class TestFrames:
+    def test_nobody_gives_an_empty_frame(self, pipeline: Pipeline, picture: Array) -> None:
+        pipeline.detector = GivenBoxes(np.zeros((0, 4)))
+        result = pipeline(picture, CAMERA, stamp=1.5, frame=7, source="a.jpg")
+        assert result.people == []
+        assert (result.stamp, result.frame, result.source) == (1.5, 7, "a.jpg")
+
+    def test_fields_agree_with_each_other(self, pipeline: Pipeline, picture: Array) -> None:
+        pipeline.detector = GivenBoxes(boxes(3))
+        for person in pipeline(picture, CAMERA).people:
+            rest = pipeline.body.rest_joints(torch.from_numpy(person.betas))[0].numpy()
+            assert np.allclose(person.position, person.transl + rest, atol=1e-4)
+            assert np.allclose(person.joints[0], person.position, atol=1e-4)
+            assert np.allclose(CAMERA.project(person.joints), person.joints_2d, atol=1e-2)
+            assert np.linalg.eigvalsh(person.position_covariance.astype(float)).min() > 0
+            assert (person.joint_confidence >= 0).all()
+            assert (person.joint_confidence <= 1).all()
+
+    def test_same_input_same_numbers(self, pipeline: Pipeline, picture: Array) -> None:
+        pipeline.detector = GivenBoxes(boxes(4))
+        first, second = (pipeline(picture, CAMERA).people for _ in range(2))
+        for a, b in zip(first, second):
+            assert np.array_equal(a.joints, b.joints)
+
+    def test_mesh_only_on_demand(self, pipeline: Pipeline, picture: Array) -> None:
+        pipeline.detector = GivenBoxes(boxes(1))
+        assert pipeline(picture, CAMERA).people[0].vertices is None
+
+
+class TestNaN:
+    def test_one_bad_person_is_left_out(self, picture: Array) -> None:
+        config = PipelineConfig(device="cpu", backend="onnxruntime", track=False, refine=False)
+        pipeline = Pipeline(config)
+        pipeline.detector = GivenBoxes(boxes(3))
+        good = pipeline(picture, CAMERA).people
+        pipeline.skeleton = Spoiled(pipeline.skeleton, [1])
+        rest = pipeline(picture, CAMERA).people
+        assert len(rest) == 2
+        for before, after in zip([good[0], good[2]], rest):
+            assert np.allclose(before.joints, after.joints, atol=1e-5)
+
+    def test_nobody_finite_is_an_error(self, picture: Array) -> None:
+        pipeline = Pipeline(PipelineConfig(device="cpu", backend="onnxruntime", track=False))
+        pipeline.detector = GivenBoxes(boxes(2))
+        pipeline.skeleton = Spoiled(pipeline.skeleton, [0, 1])
+        with pytest.raises(NumericalError, match="skeleton network"):
+            pipeline(picture, CAMERA)
+
+
+class TestConfig:
+    def test_unknown_keys_are_refused(self) -> None:
+        with pytest.raises(ValidationError, match="max_peple"):
+            PipelineConfig(max_peple=3)  # type: ignore[call-arg]
+
+    @pytest.mark.parametrize("bad", [{"max_people": 0}, {"context": 5}, {"variant": "huge"}])
+    def test_ranges(self, bad: dict[str, Any]) -> None:
+        with pytest.raises(ValidationError):
+            PipelineConfig(**bad)
