@@ -21,7 +21,7 @@ Array = np.ndarray
 MODELS = ("none", "plumb_bob", "rational_polynomial", "equidistant")
 _SAMPLES = 512  # of the radial function, as the start of its inverse
 _LEAST_SLOPE, _MOST_SLOPE = 0.05, 1e3  # outside these the polynomial is no lens any more
-_NEWTON_STEPS = 8
+_NEWTON_STEPS = 5
 _WIDEST_PERSPECTIVE = np.radians(89.0)
 
 
@@ -30,6 +30,7 @@ class Lens:
     """One lens. `numerator` and `denominator` are polynomials in the squared radius, rising."""
 
     angular: bool
+    identity: bool
     numerator: tuple[float, ...]
     denominator: tuple[float, ...]
     tangential: tuple[float, float]  # p1, p2
@@ -63,27 +64,26 @@ def make_lens(model: str, D: Array) -> Lens:
     radii = radii * (limit / radii[-1])
     q = radii**2
     scale = np.polyval(numerator[::-1], q) / np.polyval(denominator[::-1], q)
-    return Lens(angular, numerator, denominator, tangential, limit, radii, radii * scale)
+    return Lens(
+        angular, model == "none", numerator, denominator, tangential, limit, radii, radii * scale
+    )
 
 
 def distort(lens: Lens, w: Tensor) -> Tensor:
     """Ideal to distorted points, (..., 2) to (..., 2); any finite input gives finite output."""
-    q = (w * w).sum(-1, keepdim=True)
-    scale, _ = _radial(lens, q)
+    scale, _ = _radial(lens, (w * w).sum(-1, keepdim=True))
     if lens.tangential == (0.0, 0.0):
         return w * scale
-    inner = w * _shrink(lens, q)
-    return w * scale + _tangential(lens, inner)
+    return w * scale + _tangential(lens, _within_limit(lens, w))
 
 
 def undistort(lens: Lens, d: Tensor) -> Tensor:
     """Distorted to ideal points, (..., 2) to (..., 2), by Newton's method from a table."""
-    if lens.numerator == (1.0,):
+    if lens.identity:
         return d
     w = _undistort_start(lens, d)
     for _ in range(_NEWTON_STEPS):
-        residual = distort(lens, w) - d
-        w = w - _solve_jacobian(lens, w, residual)
+        w = _newton_step(lens, w, d)
     return w
 
 
@@ -128,10 +128,11 @@ def _radial(lens: Lens, q: Tensor) -> tuple[Tensor, Tensor]:
     return scale, slope
 
 
-def _shrink(lens: Lens, q: Tensor) -> Tensor:
-    """Factor that pulls a point beyond the limit back to it."""
+def _within_limit(lens: Lens, w: Tensor) -> Tensor:
+    """Points beyond the limit pulled back to it."""
+    q = (w * w).sum(-1, keepdim=True)
     beyond = q > lens.limit**2
-    return torch.where(beyond, lens.limit * torch.where(beyond, q, 1.0).rsqrt(), 1.0)
+    return torch.where(beyond, w * (lens.limit * torch.where(beyond, q, 1.0).rsqrt()), w)
 
 
 def _tangential(lens: Lens, w: Tensor) -> Tensor:
@@ -153,17 +154,21 @@ def _undistort_start(lens: Lens, d: Tensor) -> Tensor:
     return d * torch.where(rd > 0, radius / torch.where(rd > 0, rd, 1.0), 1.0)
 
 
-def _solve_jacobian(lens: Lens, w: Tensor, residual: Tensor) -> Tensor:
-    """J^-1 residual with J the derivative of `distort` at w, in closed form."""
-    q = (w * w).sum(-1, keepdim=True)
-    scale, slope = (part.squeeze(-1) for part in _radial(lens, q))
-    p1, p2 = lens.tangential
-    tx, ty = (w * _shrink(lens, q)).unbind(-1)
+def _newton_step(lens: Lens, w: Tensor, d: Tensor) -> Tensor:
+    """w - J^-1 (distort(w) - d), J the derivative of `distort` at w, in closed form."""
+    scale, slope = _radial(lens, (w * w).sum(-1, keepdim=True))
+    residual = w * scale - d
     x, y = w.unbind(-1)
-    a = scale + slope * x * x + 2 * p1 * ty + 6 * p2 * tx
-    b = slope * x * y + 2 * p1 * tx + 2 * p2 * ty
-    c = scale + slope * y * y + 6 * p1 * ty + 2 * p2 * tx
+    scale, slope = scale.squeeze(-1), slope.squeeze(-1)
+    a, b, c = scale + slope * x * x, slope * x * y, scale + slope * y * y
+    if lens.tangential != (0.0, 0.0):
+        p1, p2 = lens.tangential
+        inner = _within_limit(lens, w)
+        tx, ty = inner.unbind(-1)
+        residual = residual + _tangential(lens, inner)
+        a, b = a + 2 * p1 * ty + 6 * p2 * tx, b + 2 * p1 * tx + 2 * p2 * ty
+        c = c + 6 * p1 * ty + 2 * p2 * tx
     determinant = a * c - b * b
     determinant = torch.where(determinant.abs() < 1e-9, 1e-9, determinant)
     rx, ry = residual.unbind(-1)
-    return torch.stack((c * rx - b * ry, a * ry - b * rx), dim=-1) / determinant.unsqueeze(-1)
+    return w - torch.stack((c * rx - b * ry, a * ry - b * rx), -1) / determinant.unsqueeze(-1)
