@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from mpmesh_core.camera import Camera
 from mpmesh_core.errors import InputError, MissingFileError, MissingPackageError, UsageError
-from mpmesh_core.sources.frames import BadFrame, Frame
+from mpmesh_core.sources.frames import BadFrame, Frame, SourceKind
 from mpmesh_core.sources.messages import (
     camera_from_message,
     image_from_compressed,
@@ -54,6 +54,7 @@ class Bag:
         UsageError: a topic that the bag lacks, or none given where there are several.
     """
 
+    kind: SourceKind = "bag"
     sequence = True
 
     def __init__(self, path: str | Path, topic: str | None = None) -> None:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
 from mpmesh_core.camera import Camera
 
 Array = np.ndarray
+SourceKind = Literal["images", "video", "camera", "bag"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Source(Protocol):
     """Pictures one after the other; may be iterated more than once, except a live camera."""
 
     name: str
+    kind: SourceKind
     sequence: bool  # whether the pictures follow one another in time, so that tracking is sensible
     length: int | None  # number of pictures, None where it isn't known
     fps: float | None  # nominal rate, None for pictures that are no sequence

@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 
 from mpmesh_core.errors import InputError, MissingFileError
-from mpmesh_core.sources.frames import BadFrame, Frame
+from mpmesh_core.sources.frames import BadFrame, Frame, SourceKind
 
 Array = np.ndarray
 IMAGE_SUFFIXES: tuple[str, ...] = (
@@ -109,6 +109,8 @@ class ImageFiles:
         strict: raise at the first picture that cannot be read instead of reporting it; for a
             picture that is named alone.
     """
+
+    kind: SourceKind = "images"
 
     def __init__(self, paths: Sequence[Path], name: str, strict: bool = False) -> None:
         self.paths = list(paths)

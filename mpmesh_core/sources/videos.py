@@ -14,7 +14,7 @@ from pathlib import Path
 import cv2
 
 from mpmesh_core.errors import InputError, MissingFileError
-from mpmesh_core.sources.frames import BadFrame, Frame
+from mpmesh_core.sources.frames import BadFrame, Frame, SourceKind
 
 FALLBACK_FPS = 30.0
 FASTEST_FPS = 1000.0
@@ -29,6 +29,7 @@ class VideoFile:
         InputError: a file that OpenCV cannot play.
     """
 
+    kind: SourceKind = "video"
     sequence = True
 
     def __init__(self, path: str | Path) -> None:
@@ -65,7 +66,7 @@ class VideoFile:
             yield BadFrame(index, self.name, reason)
 
     def _open(self) -> cv2.VideoCapture:
-        _quiet_ffmpeg()
+        quiet_ffmpeg()
         capture = cv2.VideoCapture(str(self.path), cv2.CAP_FFMPEG)
         if not capture.isOpened():
             capture.release()
@@ -79,6 +80,7 @@ class VideoFile:
 class LiveCamera:
     """A camera of this machine, until it stops or Ctrl-C."""
 
+    kind: SourceKind = "camera"
     sequence = True
     length: int | None = None
 
@@ -93,7 +95,7 @@ class LiveCamera:
         Raises:
             InputError: no such camera.
         """
-        _quiet_ffmpeg()
+        quiet_ffmpeg()
         capture = cv2.VideoCapture(self.index)
         try:
             if not capture.isOpened():
@@ -113,7 +115,7 @@ class LiveCamera:
             capture.release()
 
 
-def _quiet_ffmpeg() -> None:
+def quiet_ffmpeg() -> None:
     """Keep FFmpeg's messages off the terminal (ours is one line); read at OpenCV's first use."""
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")

@@ -1,0 +1,152 @@
+"""overlay_output: where the drawn pictures go.
+
+In   pictures (H, W, 3) uint8 RGB and the name of their source
+Out  DIR/overlay/NAME.jpg for pictures from files; DIR/overlay.mp4 for videos, cameras and bags
+
+The video is a fragmented MP4 (MPEG-4 part 2, which every FFmpeg can write): its index is not at
+the end, so that a killed run leaves a video that plays up to its last seconds.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import TracebackType
+
+import cv2
+import numpy as np
+
+from mpmesh_core.errors import InputError
+from mpmesh_core.outputs import prepare_folder, write_file
+from mpmesh_core.sources.frames import Source
+from mpmesh_core.sources.videos import quiet_ffmpeg
+
+Array = np.ndarray
+JPEG_QUALITY = 92
+FALLBACK_FPS = 30.0
+
+
+class OverlayImages:
+    """Writes DIR/overlay/NAME.jpg; a second picture of the same name becomes NAME_2.jpg."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = prepare_folder(Path(folder) / "overlay")
+        self._written: set[str] = set()
+
+    def write(self, image: Array, source: str) -> Path:
+        """Write one picture (H, W, 3) uint8 RGB under its source's name; returns its path."""
+        stem = name = Path(source).stem or "image"
+        number = 1
+        while name.lower() in self._written:
+            number += 1
+            name = f"{stem}_{number}"
+        self._written.add(name.lower())
+        bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+        path = self.folder / f"{name}.jpg"
+        _, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+        write_file(path, data.tobytes())
+        return path
+
+    def close(self) -> None:
+        """Nothing to do: every picture is whole."""
+
+
+class OverlayVideo:
+    """Writes one video; the first picture decides its size, later ones are fitted into it."""
+
+    def __init__(self, path: str | Path, fps: float | None) -> None:
+        path = Path(path)
+        self.path = prepare_folder(path.parent) / path.name
+        self.fps = fps or FALLBACK_FPS
+        self._writer: cv2.VideoWriter | None = None
+        self._size = (0, 0)
+
+    def write(self, image: Array, source: str) -> Path:
+        """Append one picture (H, W, 3) uint8 RGB; returns the video's path."""
+        if self._writer is None:
+            height, width = image.shape[:2]
+            self._size = (width + width % 2, height + height % 2)  # the codec wants even sizes
+            self._writer = self._open()
+        self._writer.write(cv2.cvtColor(_fitted(image, self._size), cv2.COLOR_RGB2BGR))
+        return self.path
+
+    def _open(self) -> cv2.VideoWriter:
+        """OpenCV names containers by suffix: .ismv is MP4 in fragments, renamed once it exists."""
+        quiet_ffmpeg()
+        beginning = self.path.with_name(f".{self.path.stem}.ismv")
+        codec = cv2.VideoWriter.fourcc(*"mp4v")
+        writer = cv2.VideoWriter(str(beginning), cv2.CAP_FFMPEG, codec, self.fps, self._size)
+        if not writer.isOpened():
+            raise InputError(f"video {self.path} cannot be written; use --no-overlay")
+        os.replace(beginning, self.path)
+        return writer
+
+    def close(self) -> None:
+        """Finish the video."""
+        if self._writer is not None:
+            self._writer.release()
+            self._writer = None
+
+
+class OverlayWriter:
+    """Writes the drawn pictures of several sources, each where its kind belongs.
+
+    Use as a context manager, so that an error or Ctrl-C finishes the video. A second video becomes
+    overlay_2.mp4.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = prepare_folder(folder)
+        self._images: OverlayImages | None = None
+        self._video: OverlayVideo | None = None
+        self._videos = 0
+        self.last: Path | None = None  # the file last written
+
+    def start(self, source: Source) -> None:
+        """Say which source the next pictures come from."""
+        self.close()
+        if source.kind == "images":
+            self._images = self._images or OverlayImages(self.folder)
+            return
+        self._videos += 1
+        name = "overlay.mp4" if self._videos == 1 else f"overlay_{self._videos}.mp4"
+        self._video = OverlayVideo(self.folder / name, source.fps)
+
+    def write(self, image: Array, source: str) -> None:
+        """Write one picture (H, W, 3) uint8 RGB of the started source."""
+        target = self._video or self._images
+        if target is None:
+            raise InputError("start(source) comes before write")
+        self.last = target.write(image, source)
+
+    def close(self) -> None:
+        """Finish the video, if one is being written."""
+        if self._video is not None:
+            self._video.close()
+            self._video = None
+
+    def __enter__(self) -> OverlayWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _fitted(image: Array, size: tuple[int, int]) -> Array:
+    """The picture scaled into (width, height), its shape kept, black beside it."""
+    width, height = size
+    h, w = image.shape[:2]
+    if width - w in (0, 1) and height - h in (0, 1):
+        return cv2.copyMakeBorder(image, 0, height - h, 0, width - w, cv2.BORDER_REPLICATE)
+    scale = min(width / w, height / h)
+    w, h = max(1, round(w * scale)), max(1, round(h * scale))
+    canvas = np.zeros((height, width, 3), np.uint8)
+    canvas[(height - h) // 2 :][:h, (width - w) // 2 :][:, :w] = cv2.resize(
+        image, (w, h), interpolation=cv2.INTER_AREA
+    )
+    return canvas
