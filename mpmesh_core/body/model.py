@@ -61,6 +61,12 @@ class BodyModel(nn.Module):
     posedirs: Tensor | None  # (V, 3, 207) pose correctives
     mirror: Tensor | None  # (V,) int64, each vertex's twin on the other side
     point_regressor: Tensor  # (29, V)
+    _points_mean: Tensor  # (87,)
+    _points_dirs: Tensor  # (10, 87)
+    _mesh_mean: Tensor  # (3, V)
+    _mesh_dirs: Tensor  # (10, 3 * V)
+    _mesh_pose: Tensor  # (207, 3 * V)
+    _mesh_weights: Tensor  # (24, V)
 
     def __init__(self, arrays: BodyArrays, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
