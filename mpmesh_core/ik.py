@@ -9,6 +9,7 @@ Chooses no bone length (that is `rest_points`) and no camera: any metric frame w
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor
@@ -35,6 +36,7 @@ from mpmesh_core.kinematic_tree import (
 from mpmesh_core.swing_twist import align, half_turn, half_way, perpendicular
 
 RELAXATION_PASSES = 6
+COLLINEAR = 1e-4  # 2 b / a for bones whose scatter is a along a line and b across it
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def solve_ik(
     batch = torch.broadcast_shapes(points.shape[:-2], rest_points.shape[:-2], twist.shape[:-2])
     parts = [x.expand(*batch, *x.shape[-2:]).flatten(-2) for x in (points, rest_points, twist)]
     widths = [x.shape[-1] for x in parts]
-    people = torch.cat(parts, -1).reshape(batch.numel(), sum(widths))
+    people = torch.cat(parts, -1).reshape(prod(batch), sum(widths))
     ok = (people * 0).sum(-1, keepdim=True) == 0  # (N, 1): NaN and infinity times zero are NaN
     targets, rest, turns = torch.where(ok, people, 0).split(widths, -1)
     rotations, landed, degenerate = _solve(
@@ -96,7 +98,7 @@ def solve_ik(
     )
     return IKResult(
         rotations=rotations.reshape(*batch, 24, 3, 3),
-        points=landed[:, : rest_points.shape[-2]].reshape(*batch, -1, 3),
+        points=landed[:, : rest_points.shape[-2]].reshape(*batch, rest_points.shape[-2], 3),
         degenerate=(degenerate | ~ok).reshape(*batch, 24),
         ok=ok.reshape(batch),
     )
@@ -158,9 +160,10 @@ def _solve(
     bones = rest_bones(rest_gaps[:28], aim_gaps[:28], twist, tables)
     if passes is not None:
         aims = relax(aims, aim_gaps, rest_gaps, passes, tables)
-    fans, fans_determined = _fit_fans(rest_gaps, pair_gaps(aims, tables.pairs), tables)
+    spread = _spread_out(aim_gaps.index_select(0, tables.fans))
+    fans, unique = _fit_fans(rest_gaps, pair_gaps(aims, tables.pairs), tables)
     rotations, landed, degenerate = _descend(
-        aims, bones, fans, fans_determined, passes is not None, tables
+        aims, bones, fans, unique & spread, passes is not None, tables
     )
     return (
         rotations.transpose(0, 1),
@@ -185,6 +188,17 @@ def _fit_fans(rest_gaps: Tensor, aim_gaps: Tensor, tables: TreeTables) -> tuple[
     rotation, determined = align(source, target)
     people = rest_gaps.shape[1]
     return rotation.view(2, people, 3, 3), determined.view(2, people)
+
+
+def _spread_out(gaps: Tensor) -> Tensor:
+    """Whether the bones of a fan (6, N, 3) do not lie on one line: (2, N) bool.
+
+    Looks at the targets as they came: relaxation bends a line, but only into a guess.
+    """
+    bones = gaps.unflatten(0, (2, 3)).permute(0, 2, 1, 3)  # (2, N, 3, 3)
+    gram = bones @ bones.mT
+    trace = gram.diagonal(dim1=-2, dim2=-1).sum(-1)
+    return trace.square() - gram.square().sum((-2, -1)) > COLLINEAR * trace.square()
 
 
 def _swing_and_twist(above: Tensor, aim: Tensor, bones: Bones, rows: slice) -> tuple[Tensor, ...]:
@@ -274,4 +288,4 @@ def _take_fan(
 
 
 def _spread(values: Tensor, spread: Tensor, people: int) -> Tensor:
-    return values.unflatten(0, (-1, people)).index_select(0, spread).flatten(0, 1)
+    return values.view(3, people, *values.shape[1:]).index_select(0, spread).flatten(0, 1)

@@ -136,7 +136,7 @@ def align(source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
         power = power / trace.unsqueeze(-1)
     weighted = power.diagonal(dim1=-2, dim2=-1) * constants.preference
     best = weighted.argmax(-1)[..., None, None]  # a column that is not near zero
-    column = torch.take_along_dim(power, best, dim=-1)
+    column = power.gather(-1, best.expand(*power.shape[:-1], 1))
     q = column / torch.linalg.vector_norm(column, dim=-2, keepdim=True)  # (..., 4, 1)
     rotation = ((q @ q.mT).flatten(-2) @ constants.products).unflatten(-1, (3, 3))
     determined = torch.linalg.vector_norm(power, dim=(-2, -1)) > RANK_ONE
