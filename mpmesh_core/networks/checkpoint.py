@@ -84,7 +84,7 @@ def read_checkpoint(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]
     try:
         with safe_open(path, framework="pt") as file:
             header = (file.metadata() or {}).get(_KEY)
-            tensors = {name: _full_precision(file.get_tensor(name)) for name in file.keys()}
+            tensors = {name: _full_precision(file.get_tensor(name)) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise WeightsError(f"{path} is not a readable safetensors file ({error})") from None
     if header is None:

@@ -3,15 +3,16 @@
 In   image (N, 3, H, W), RGB in -1..1, H and W multiples of 32
 Out  features at stride 16 (N, 96, H/16, W/16) and stride 32 (N, 1280, H/32, W/32)
 
-A 3x3 kernel at stride 2 can look at its cell from either side: padded below and right (cell i sees
-2i..2i+2, as the published weights do) or above and left (2i-1..2i+1). The two differ by a shift of
-one pixel, so weights carry over. `_PAD_AFTER` picks the sides such that the cells at stride 16
-are centred on pixel 7 + 16 i, half a pixel from the middle of their patch, instead of 15 + 16 i.
+Kernels at stride 2 look at pixels 2i-1..2i+1 (padding 1), so cell i at stride s is centred on pixel
+s i. The published weights come from 2i..2i+2; that differs by a shift of one pixel, so they carry
+over, and one symmetric padding is faster on every engine than an explicit pad.
 """
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 # expansion, output channels, repeats, stride of the first: Sandler et al. 2018, table 2
 _STAGES = (
@@ -23,14 +24,27 @@ _STAGES = (
     (6, 160, 3, 2),
     (6, 320, 1, 1),
 )
-_PAD_AFTER = {2: True, 4: True, 8: True, 16: False, 32: True}  # by the stride that is reached
 _STRIDE16_STAGE = 4  # the last stage at stride 16
 LATERAL_CHANNELS = 96
 TOP_CHANNELS = 1280
 
 
+class _PickingConv2d(nn.Conv2d):
+    """A depthwise convolution of stride 2 that trains several times faster on CPUs.
+
+    oneDNN has no fast gradient for it; stride 1 with every second cell picked is the same.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, C, H / 2, W / 2)."""
+        if self.training and x.device.type == "cpu":
+            full = functional.conv2d(x, self.weight, None, 1, self.padding, 1, self.groups)
+            return full[..., ::2, ::2].contiguous(memory_format=torch.channels_last)
+        return super().forward(x)
+
+
 class ConvNorm(nn.Sequential):
-    """Convolution, batch norm and (unless `linear`) ReLU6; 3x3 kernels pad themselves."""
+    """Convolution, batch norm and (unless `linear`) ReLU6."""
 
     def __init__(
         self,
@@ -40,41 +54,25 @@ class ConvNorm(nn.Sequential):
         stride: int = 1,
         groups: int = 1,
         linear: bool = False,
-        pad_after: bool = True,
     ) -> None:
-        padding = kernel // 2 if stride == 1 else 0
+        kind = _PickingConv2d if stride == 2 and groups > 1 else nn.Conv2d
         layers: list[nn.Module] = [
-            nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups, bias=False),
+            kind(inputs, outputs, kernel, stride, kernel // 2, groups=groups, bias=False),
             nn.BatchNorm2d(outputs),
         ]
-        if stride == 2:
-            sides = (0, 1, 0, 1) if pad_after else (1, 0, 1, 0)
-            layers.insert(0, nn.ZeroPad2d(sides))
         if not linear:
             layers.append(nn.ReLU6())
         super().__init__(*layers)
-
-    @property
-    def conv(self) -> nn.Conv2d:
-        """The convolution, wherever padding put it."""
-        return next(layer for layer in self if isinstance(layer, nn.Conv2d))
-
-    @property
-    def norm(self) -> nn.BatchNorm2d:
-        """The batch norm."""
-        return next(layer for layer in self if isinstance(layer, nn.BatchNorm2d))
 
 
 class InvertedResidual(nn.Module):
     """Expand, depthwise, project; with a shortcut where shapes allow it."""
 
-    def __init__(
-        self, inputs: int, outputs: int, expansion: int, stride: int, pad_after: bool
-    ) -> None:
+    def __init__(self, inputs: int, outputs: int, expansion: int, stride: int) -> None:
         super().__init__()
         hidden = inputs * expansion
         layers = [ConvNorm(inputs, hidden)] if expansion > 1 else []
-        layers.append(ConvNorm(hidden, hidden, 3, stride, groups=hidden, pad_after=pad_after))
+        layers.append(ConvNorm(hidden, hidden, 3, stride, groups=hidden))
         layers.append(ConvNorm(hidden, outputs, linear=True))
         self.layers = nn.Sequential(*layers)
         self.shortcut = stride == 1 and inputs == outputs
@@ -89,15 +87,13 @@ class MobileNetV2(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = ConvNorm(3, 32, 3, stride=2, pad_after=_PAD_AFTER[2])
-        stages, channels, reached = [], 32, 2
+        self.stem = ConvNorm(3, 32, 3, stride=2)
+        stages, channels = [], 32
         for expansion, outputs, repeats, stride in _STAGES:
-            reached *= stride
             blocks = []
             for block in range(repeats):
                 step = stride if block == 0 else 1
-                after = _PAD_AFTER[reached]
-                blocks.append(InvertedResidual(channels, outputs, expansion, step, after))
+                blocks.append(InvertedResidual(channels, outputs, expansion, step))
                 channels = outputs
             stages.append(nn.Sequential(*blocks))
         self.stages = nn.ModuleList(stages)

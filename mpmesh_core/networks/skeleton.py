@@ -1,0 +1,219 @@
+"""skeleton: f^P and f^TS of the paper, one network with a shared backbone.
+
+In   image (N, 3, 256, 256), RGB 0..255: perspective crops
+Out  points3d (N, 29, 3) [m], pelvis-relative, crop camera axes
+     points2d (N, 29, 2) [crop px]
+     confidence (N, 29) in 0..1: b0 / (b0 + b) for an expected 2D error of b px, b0 = 8 px
+     twist (N, 23, 2), unit (cos, sin) of joints 1..23; betas (N, 10)
+     features (N, C, 8, 8), F_img; heatmaps (N, 24, 8, 8), each sums to 1
+
+Metric-scale heatmaps span a cube of 2.2 m that is not tied to the crop, so points outside of the
+crop have a place in it; image-scale heatmaps are tied to the crop's pixels. For training the head
+also speaks other label conventions (`EXTRA_POINTS`), which `forward` leaves out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from mpmesh_core.errors import WeightsError
+from mpmesh_core.networks.heatmaps import RING, Grid, expected_2d, expected_3d, spatial_softmax
+from mpmesh_core.networks.mobilenet import LATERAL_CHANNELS, TOP_CHANNELS, ConvNorm, MobileNetV2
+from mpmesh_core.networks.resnet import RESNET_CHANNELS, ResNet50
+
+INPUT_SIZE = 256
+POINTS = 29
+JOINTS = 24
+TWISTS = 23
+EXTRA_POINTS = {"lsp": 14, "coco": 17, "mediapipe": 33}
+"""Training-only label conventions: name and number of points."""
+CONFIDENCE_SCALE_PX = 8.0
+_FEATURE_STRIDE = 32
+_DECODER_BLOCKS = 3
+
+
+@dataclass(frozen=True)
+class SkeletonConfig:
+    """What it takes to rebuild a skeleton network."""
+
+    variant: str = "light"  # light: MobileNetV2, decoder at stride 16; paper: ResNet-50, stride 32
+    features: int = 256  # channels of F_img (light; the paper variant has ResNet's 2048)
+    hidden: int = 192  # channels of the decoder
+    depth_bins: int = 8
+    box: float = 2.2  # [m]
+
+
+class PointMaps(NamedTuple):
+    """Points of one convention, read from their heatmaps."""
+
+    points3d: Tensor  # (N, J, 3) [m], free origin
+    points2d: Tensor  # (N, J, 2) [crop px]
+    heatmaps: Tensor  # (N, J, G, G)
+    log_scale: Tensor  # (N, J) log of the expected 2D error [px]
+
+
+class PointHead(nn.Module):
+    """One 1x1 convolution to metric volumes, image heatmaps and error maps of J points."""
+
+    def __init__(self, channels: int, points: int, config: SkeletonConfig) -> None:
+        super().__init__()
+        self.points, self.depth, self.box = points, config.depth_bins, config.box
+        self.conv = nn.Conv2d(channels, points * (config.depth_bins + 2), 1)
+        nn.init.normal_(self.conv.weight, std=0.01)
+        nn.init.zeros_(self.conv.bias)
+
+    def forward(self, decoded: Tensor, centres: Tensor) -> PointMaps:
+        """(N, channels, G, G) decoder output and (G,) cell centres to points."""
+        maps = self.conv(decoded).unflatten(1, (self.depth + 2, self.points)).float()
+        volumes = spatial_softmax(maps[:, : self.depth].transpose(1, 2), 3)
+        heatmaps = spatial_softmax(maps[:, self.depth], 2)
+        log_scale = (heatmaps * maps[:, self.depth + 1]).sum((-2, -1))
+        return PointMaps(
+            points3d=expected_3d(volumes, self.box),
+            points2d=expected_2d(heatmaps, centres),
+            heatmaps=heatmaps,
+            log_scale=log_scale.clamp(-3, 5) + 2.0,
+        )
+
+
+class TwistShapeHead(nn.Module):
+    """f^TS: twist from features under each joint's heatmap, shape from the pooled features.
+
+    Both also see the relative skeleton: how a limb twists depends on how it is bent, and bone
+    lengths tell shape.
+    """
+
+    def __init__(self, channels: int, hidden: int = 128) -> None:
+        super().__init__()
+        self.local = nn.Linear(channels, hidden)
+        self.whole = nn.Linear(channels, hidden)
+        self.skeleton = nn.Linear(POINTS * 3, hidden)
+        self.twist = nn.Parameter(torch.randn(TWISTS, hidden, 2) * 0.01)
+        self.twist_bias = nn.Parameter(torch.tensor([[1.0, 0.0]]).repeat(TWISTS, 1))
+        self.betas = nn.Linear(hidden, 10)
+
+    def forward(
+        self, features: Tensor, heatmaps: Tensor, points3d: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Features (N, C, 8, 8), heatmaps (N, 24, 8, 8), points3d (N, 29, 3) to twist and betas."""
+        cells = features.flatten(2).transpose(1, 2)  # (N, 64, C)
+        local = heatmaps.flatten(2) @ cells.to(heatmaps.dtype)  # (N, 24, C)
+        whole = self.whole(cells.mean(1)) + self.skeleton(points3d.flatten(1))
+        token = F.relu(self.local(local[:, 1:]) + whole[:, None])
+        twist = torch.einsum("njk,jko->njo", token.float(), self.twist) + self.twist_bias
+        norm = (twist * twist).sum(-1, keepdim=True).clamp(min=1e-12).sqrt()
+        return twist / norm, self.betas(F.relu(whole)).float()
+
+
+class Decoder(nn.Module):
+    """Features to a finer map with a ring of cells around the crop."""
+
+    def __init__(self, features: int, lateral: int, hidden: int) -> None:
+        super().__init__()
+        self.top = ConvNorm(features, hidden, linear=True)
+        self.lateral = ConvNorm(lateral, hidden, linear=True) if lateral else None
+        blocks = [
+            nn.Sequential(ConvNorm(hidden, hidden, 3, groups=hidden), ConvNorm(hidden, hidden))
+            for _ in range(_DECODER_BLOCKS)
+        ]
+        self.mix = nn.Sequential(*blocks)
+
+    def forward(self, features: Tensor, lateral: Tensor) -> Tensor:
+        """(N, features, S, S) and (N, lateral, 2S, 2S) to (N, hidden, G, G)."""
+        x = self.top(features)
+        if self.lateral is not None:
+            x = self.lateral(lateral) + F.interpolate(x, scale_factor=2.0, mode="nearest")
+        return self.mix(F.pad(F.relu(x), (RING,) * 4))
+
+
+class SkeletonNetwork(nn.Module):
+    """3D skeleton, twist and shape of the person in each crop."""
+
+    KIND: ClassVar[str] = "skeleton"
+    INPUT_NAMES: ClassVar[tuple[str, ...]] = ("image",)
+    OUTPUT_NAMES: ClassVar[tuple[str, ...]] = (
+        "points3d", "points2d", "confidence", "twist", "betas", "features", "heatmaps",
+    )  # fmt: skip
+
+    def __init__(self, config: SkeletonConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or SkeletonConfig()
+        if config.variant not in ("light", "paper"):
+            raise WeightsError(f"unknown variant {config.variant!r}: expected light or paper")
+        light = config.variant == "light"
+        self.backbone = MobileNetV2() if light else ResNet50()
+        channels = config.features if light else RESNET_CHANNELS
+        self.neck = ConvNorm(TOP_CHANNELS, channels) if light else nn.Identity()
+        self.decoder = Decoder(channels, LATERAL_CHANNELS if light else 0, config.hidden)
+        self.head = PointHead(config.hidden, POINTS, config)
+        self.extra = nn.ModuleDict(
+            {name: PointHead(config.hidden, n, config) for name, n in EXTRA_POINTS.items()}
+        )
+        self.twist_shape = TwistShapeHead(channels)
+
+    @property
+    def variant(self) -> str:
+        """`light` or `paper`."""
+        return self.config.variant
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> SkeletonNetwork:
+        """Build from the JSON configuration of a checkpoint."""
+        unknown = set(config) - {field.name for field in fields(SkeletonConfig)}
+        if unknown:
+            raise WeightsError(f"unknown skeleton configuration: {', '.join(sorted(unknown))}")
+        return cls(SkeletonConfig(**config))
+
+    def config_dict(self) -> dict[str, Any]:
+        """The configuration as JSON values, for `save_checkpoint`."""
+        return asdict(self.config)
+
+    def example_inputs(self, batch: int) -> dict[str, Tensor]:
+        """Grey noise of the right shape."""
+        return {"image": torch.rand(batch, 3, INPUT_SIZE, INPUT_SIZE) * 255}
+
+    def forward(self, image: Tensor) -> dict[str, Tensor]:
+        """Crops to skeletons; see the module docstring for names, shapes and units."""
+        return self.outputs(image)[0]
+
+    def outputs(self, image: Tensor) -> tuple[dict[str, Tensor], PointMaps, Tensor]:
+        """What `forward` returns, the points' maps, and the map that `extra_points` reads."""
+        lateral, top = self.backbone(image / 127.5 - 1.0)
+        features = self.neck(top)
+        decoded = self.decoder(features, lateral)
+        maps = self.head(decoded, self.grid(decoded).centres().to(decoded.device))
+        points3d = maps.points3d - maps.points3d[:, :1]
+        heatmaps = self._fold(maps.heatmaps[:, :JOINTS], features, decoded)
+        twist, betas = self.twist_shape(features, heatmaps.detach(), points3d.detach())
+        found = {
+            "points3d": points3d,
+            "points2d": maps.points2d,
+            "confidence": CONFIDENCE_SCALE_PX / (CONFIDENCE_SCALE_PX + maps.log_scale.exp()),
+            "twist": twist,
+            "betas": betas,
+            "features": features.float(),
+            "heatmaps": heatmaps,
+        }
+        return found, maps, decoded
+
+    def extra_points(self, decoded: Tensor) -> dict[str, PointMaps]:
+        """Points of the training-only conventions, from the decoder's map."""
+        centres = self.grid(decoded).centres().to(decoded.device)
+        return {name: head(decoded, centres) for name, head in self.extra.items()}
+
+    def grid(self, decoded: Tensor) -> Grid:
+        """Where the cells of the decoder's map lie in the crop."""
+        light = self.variant == "light"
+        # ResNet's stride is centred (see `resnet`), MobileNetV2's cells begin at pixel 0
+        return Grid(decoded.shape[-1], *((16, 0.0) if light else (_FEATURE_STRIDE, 16.0)))
+
+    def _fold(self, heatmaps: Tensor, features: Tensor, decoded: Tensor) -> Tensor:
+        grid = self.grid(decoded)
+        offset = 0.0 if self.variant == "light" else grid.offset
+        fold = grid.fold(features.shape[-1], _FEATURE_STRIDE, offset).to(heatmaps.device)
+        return fold @ heatmaps @ fold.T

@@ -1,0 +1,228 @@
+"""skeleton_data: people as the skeleton network learns them.
+
+A `PeopleStore` holds one patch of picture per person with a pinhole camera and labels in several
+conventions, each point with a weight (0 = unknown). `PeopleStore.crop` turns a person into a
+network input: a crop camera as `mpmesh_core.crop` would aim it at a jittered box, and every label
+carried into it. 3D in metres, axes of the (crop) camera; 2D in pixels.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from mpmesh_core.errors import MissingFileError
+from mpmesh_core.joints import COCO_FLIP, LSP_FLIP, POINT_FLIP
+from mpmesh_core.training.augment import (
+    AugmentConfig,
+    blacken_outside,
+    degrade,
+    jitter_box,
+    part_of_box,
+    paste_occluders,
+)
+
+Array = np.ndarray
+
+MEDIAPIPE_FLIP = (
+    0, 4, 5, 6, 1, 2, 3, 8, 7, 10, 9, 12, 11, 14, 13, 16, 15, 18, 17, 20, 19, 22, 21, 24, 23,
+    26, 25, 28, 27, 30, 29, 32, 31,
+)  # fmt: skip
+FLIPS = {"points": POINT_FLIP, "lsp": LSP_FLIP, "coco": COCO_FLIP, "mediapipe": MEDIAPIPE_FLIP}
+"""Label conventions and the mirror twin of each of their points."""
+TWIST_FLIP = tuple(joint - 1 for joint in POINT_FLIP[1:24])
+MARGIN = 1.25  # crop side over box side, as `mpmesh_core.crop.look_at` takes it
+_PATCH_SIDE = 288.0  # [px] that a box with its margin takes at most in a stored patch
+_PATCH_CONTEXT = 1.4  # patch side over crop side
+_OUTSIDE_PX = 8.0  # 2D labels count up to this far beyond the crop [px of a 256 px crop]
+
+
+@dataclass
+class PersonSample:
+    """One labelled person in a picture or patch.
+
+    Attributes:
+        K: (3, 3) pinhole camera of the picture.
+        box: (4,) x1, y1, x2, y2 of the whole person [px].
+        points3d: convention -> (J, 4) x, y, z [m, camera axes, any origin], weight.
+        points2d: convention -> (J, 3) u, v [px], weight.
+        twist: (23, 3) cos, sin, weight.
+        betas: (11,) shape, weight.
+        root: (4,) pelvis in the camera frame [m], weight.
+    """
+
+    K: Array
+    box: Array
+    points3d: dict[str, Array] = field(default_factory=dict)
+    points2d: dict[str, Array] = field(default_factory=dict)
+    twist: Array = field(default_factory=lambda: np.zeros((23, 3), np.float32))
+    betas: Array = field(default_factory=lambda: np.zeros(11, np.float32))
+    root: Array = field(default_factory=lambda: np.zeros(4, np.float32))
+
+    def arrays(self) -> dict[str, Array]:
+        """All labels by flat names, unknown conventions as zeros; fixed shapes."""
+        named = {"K": self.K, "box": self.box, "twist": self.twist}
+        named |= {"betas": self.betas, "root": self.root}
+        for name, flip in FLIPS.items():
+            named[f"{name}3d"] = self.points3d.get(name, np.zeros((len(flip), 4)))
+            named[f"{name}2d"] = self.points2d.get(name, np.zeros((len(flip), 3)))
+        return {name: np.asarray(value, np.float32) for name, value in named.items()}
+
+
+def write_people(folder: Path | str, people: Iterable[tuple[Array, PersonSample]]) -> int:
+    """Store people as patches and labels; returns their number.
+
+    Args:
+        folder: made if need be; what it holds is replaced.
+        people: (picture (H, W, 3) uint8 RGB, its labels).
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    rows, shapes = [], []
+    with (folder / "patches.bin.partial").open("wb") as file:
+        for picture, sample in people:
+            patch, arrays = _cut_patch(picture, sample.arrays())
+            file.write(patch.tobytes())
+            rows.append(arrays)
+            shapes.append(patch.shape[:2])
+    labels = {name: np.stack([row[name] for row in rows]) for name in rows[0]} if rows else {}
+    np.savez(folder / "labels.npz", patch_shape=np.array(shapes, np.int64), **labels)
+    os.replace(folder / "patches.bin.partial", folder / "patches.bin")
+    return len(rows)
+
+
+def _cut_patch(picture: Array, labels: dict[str, Array]) -> tuple[Array, dict[str, Array]]:
+    """The part of a picture around a person, no larger than a crop can use."""
+    box = labels["box"]
+    side = max(float((box[2:] - box[:2]).max()), 2.0) * MARGIN
+    scale = min(1.0, _PATCH_SIDE / side)
+    centre, half = (box[:2] + box[2:]) / 2, side * _PATCH_CONTEXT / 2
+    limit = np.array(picture.shape[1::-1])
+    low = np.clip(np.floor(centre - half), 0, limit - 2).astype(int)
+    high = np.clip(np.ceil(centre + half), low + 2, limit).astype(int)
+    patch = picture[low[1] : high[1], low[0] : high[0]]
+    size = np.maximum(np.round((high - low) * scale), 2).astype(int)
+    patch = cv2.resize(patch, tuple(map(int, size)), interpolation=cv2.INTER_AREA)
+    zoom = size / (high - low)
+    A = np.eye(3, dtype=np.float32)
+    A[[0, 1], [0, 1]] = zoom
+    A[:2, 2] = (0.5 - low) * zoom - 0.5
+    moved = dict(labels)
+    moved["K"] = A @ labels["K"]
+    moved["box"] = (box.reshape(2, 2) * zoom + A[:2, 2]).reshape(4)
+    for name in FLIPS:
+        points = labels[f"{name}2d"].copy()
+        points[:, :2] = points[:, :2] * zoom + A[:2, 2]
+        moved[f"{name}2d"] = points
+    return np.ascontiguousarray(patch), {k: v.astype(np.float32) for k, v in moved.items()}
+
+
+class PeopleStore:
+    """Random access to stored people; patches stay on disk (mapped), labels in memory."""
+
+    def __init__(self, folder: Path | str) -> None:
+        folder = Path(folder)
+        if not (folder / "patches.bin").is_file():
+            raise MissingFileError(f"no people in {folder}: build the folder first")
+        with np.load(folder / "labels.npz") as file:
+            self.labels = {name: file[name] for name in file.files}
+        self._shapes = self.labels.pop("patch_shape")
+        self._ends = np.cumsum(self._shapes.prod(1) * 3)
+        self._bytes = np.memmap(folder / "patches.bin", np.uint8, "r")
+
+    def __len__(self) -> int:
+        return len(self._shapes)
+
+    def patch(self, index: int) -> Array:
+        """(H, W, 3) uint8 RGB picture around one person."""
+        height, width = self._shapes[index]
+        end = int(self._ends[index])
+        return np.asarray(self._bytes[end - height * width * 3 : end]).reshape(height, width, 3)
+
+    def crop(
+        self, index: int, rng: np.random.Generator, augment: AugmentConfig, size: int
+    ) -> dict[str, Array]:
+        """One network input with its labels.
+
+        Returns:
+            `image` (3, size, size) uint8; `K` of the crop; the labels of `PersonSample.arrays`,
+            3D in the crop camera's axes, 2D in crop px with weight 0 outside of the crop.
+        """
+        labels = {name: values[index] for name, values in self.labels.items()}
+        patch, box = self.patch(index), labels["box"].astype(np.float64)
+        if rng.random() < augment.part:
+            box = part_of_box(box, rng)
+            if rng.random() < augment.border:
+                patch = blacken_outside(patch, box)
+        K_crop, R = aim_crop(jitter_box(box, rng, augment), labels["K"], size, _roll(rng, augment))
+        H = K_crop @ R @ np.linalg.inv(labels["K"].astype(np.float64))
+        image = cv2.warpPerspective(patch, H, (size, size), flags=cv2.INTER_LINEAR)
+        if rng.random() < augment.occlude:
+            image = paste_occluders(image, self.patch(int(rng.integers(len(self)))), rng)
+        image = degrade(image, rng, augment)
+        labels = _carry(labels, R, H, size) | {"K": K_crop.astype(np.float32)}
+        if rng.random() < augment.mirror:
+            image, labels = image[:, ::-1], mirror(labels, size)
+        return {"image": np.ascontiguousarray(image.transpose(2, 0, 1)), **labels}
+
+
+def _roll(rng: np.random.Generator, augment: AugmentConfig) -> float:
+    """Turn of the crop camera about its axis [rad]."""
+    if rng.random() < augment.strong_roll:
+        return float(rng.uniform(-np.pi, np.pi))
+    return float(np.radians(augment.roll_deg) * np.clip(rng.normal(), -2, 2))
+
+
+def aim_crop(box: Array, K: Array, size: int, roll: float) -> tuple[Array, Array]:
+    """Crop camera (K_crop (3, 3), R_crop_cam (3, 3)) for one box; `crop.look_at` plus a roll."""
+    inverse = np.linalg.inv(K.astype(np.float64))
+    x1, y1, x2, y2 = box
+    cx, cy = (x1 + x2) / 2, (y1 + y2) / 2
+    px = np.array([[cx, cy], [x1, y1], [x2, y1], [x1, y2], [x2, y2], [cx, y1], [cx, y2]])
+    rays = np.concatenate((px, np.ones((7, 1))), 1) @ inverse.T
+    z = rays[0] / np.linalg.norm(rays[0])
+    x = np.cross((0.0, 1.0, 0.0), z)
+    x /= np.linalg.norm(x)
+    R = np.stack((x, np.cross(z, x), z))
+    turned = rays[1:] @ R.T
+    extent = np.abs(turned[:, :2] / np.maximum(turned[:, 2:], 1e-3)).max()
+    focal = size / 2 / (MARGIN * extent)
+    middle = (size - 1) / 2
+    K_crop = np.array([[focal, 0, middle], [0, focal, middle], [0, 0, 1.0]])
+    c, s = np.cos(roll), np.sin(roll)
+    return K_crop, np.array([[c, -s, 0], [s, c, 0], [0, 0, 1.0]]) @ R
+
+
+def _carry(labels: dict[str, Array], R: Array, H: Array, size: int) -> dict[str, Array]:
+    """Labels of a patch seen by a crop camera turned by R, pixels moved by H."""
+    carried = dict(labels)
+    limit = _OUTSIDE_PX * size / 256
+    for name in FLIPS:
+        points = labels[f"{name}3d"].copy()
+        points[:, :3] = points[:, :3] @ R.T
+        pixels = labels[f"{name}2d"].copy()
+        moved = np.concatenate((pixels[:, :2], np.ones((len(pixels), 1))), 1) @ H.T
+        pixels[:, :2] = moved[:, :2] / moved[:, 2:]
+        inside = (pixels[:, :2] > -limit) & (pixels[:, :2] < size - 1 + limit)
+        pixels[:, 2] *= inside.all(1)
+        carried[f"{name}3d"], carried[f"{name}2d"] = points, pixels
+    carried["root"] = np.append(R @ labels["root"][:3], labels["root"][3]).astype(np.float32)
+    return carried
+
+
+def mirror(labels: dict[str, Array], size: int) -> dict[str, Array]:
+    """Labels of the left-right mirrored crop: sides swapped, x and the twists' sines negated."""
+    mirrored = dict(labels)
+    for name, flip in FLIPS.items():
+        points, pixels = labels[f"{name}3d"][list(flip)], labels[f"{name}2d"][list(flip)]
+        points[:, 0] *= -1
+        pixels[:, 0] = size - 1 - pixels[:, 0]
+        mirrored[f"{name}3d"], mirrored[f"{name}2d"] = points, pixels
+    mirrored["twist"] = labels["twist"][list(TWIST_FLIP)] * np.float32([1, -1, 1])
+    mirrored["root"] = labels["root"] * np.float32([-1, 1, 1, 1])
+    return mirrored

@@ -1,0 +1,109 @@
+"""skeleton_losses: what the skeleton network is asked for (eq. 6-10 of the paper).
+
+Pixel errors are scaled by box / crop side, so that a metre in the metric volume and its image in a
+person-filling crop weigh alike. Every mean runs over known labels only (weight 0 = unknown); a
+batch without any gives zero, and still a gradient path.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mpmesh_core.networks.skeleton import EXTRA_POINTS, PointMaps
+
+
+@dataclass(frozen=True)
+class LossWeights:
+    """Weight of each term."""
+
+    relative: float = 1.0  # eq. 7, second term
+    image: float = 1.0  # third
+    projection: float = 0.3  # fourth
+    absolute: float = 0.1  # first; counts from `SkeletonTraining.absolute_from` on
+    twist: float = 0.2  # eq. 9
+    shape: float = 0.02  # eq. 10
+    likelihood: float = 0.02  # of the 2D errors under the predicted scale
+    extra: float = 0.5  # on all terms of the training-only conventions
+
+
+def point_losses(
+    maps: PointMaps, points3d: Tensor, points2d: Tensor, pixel: float
+) -> dict[str, Tensor]:
+    """Losses of one convention.
+
+    Args:
+        maps: predictions for J points.
+        points3d: (N, J, 4) x, y, z [m], weight.
+        points2d: (N, J, 3) u, v [crop px], weight.
+        pixel: metres that a pixel counts for.
+    """
+    weight3d, weight2d = points3d[..., 3], points2d[..., 2]
+    relative = centred(maps.points3d, weight3d) - centred(points3d[..., :3], weight3d)
+    error2d = maps.points2d - points2d[..., :2]
+    seen = orthographic(maps.points3d[..., :2], points2d[..., :2], weight2d)
+    distance = error2d.detach().norm(dim=-1) * pixel * (256 / 2.2)  # [px] of a 256 px crop
+    likelihood = distance * torch.exp(-maps.log_scale) + maps.log_scale
+    return {
+        "relative": weighted_mean(relative.abs().sum(-1), weight3d),
+        "image": weighted_mean(error2d.abs().sum(-1), weight2d) * pixel,
+        "projection": weighted_mean((seen - points2d[..., :2]).abs().sum(-1), weight2d) * pixel,
+        "likelihood": weighted_mean(likelihood, weight2d),
+    }
+
+
+def skeleton_losses(
+    found: dict[str, Tensor],
+    maps: dict[str, PointMaps],
+    labels: dict[str, Tensor],
+    weights: LossWeights,
+    size: int,
+) -> dict[str, Tensor]:
+    """All terms of L_P and L_TS, weighted; their sum is the loss.
+
+    Args:
+        found: outputs of the network.
+        maps: its points in every convention, "points" among them.
+        labels: a batch as `PeopleStore.crop` describes it.
+        size: side of the crops [px].
+    """
+    pixel = 2.2 / size
+    terms = {}
+    for name, points in maps.items():
+        share = weights.extra if name in EXTRA_POINTS else 1.0
+        losses = point_losses(points, labels[f"{name}3d"], labels[f"{name}2d"], pixel)
+        terms |= {f"{k}_{name}": v * share * getattr(weights, k) for k, v in losses.items()}
+    twist, betas = labels["twist"], labels["betas"]
+    error = (found["twist"] - twist[..., :2]).square().sum(-1).clamp(min=1e-8).sqrt()
+    terms["twist"] = weighted_mean(error, twist[..., 2]) * weights.twist
+    error = (found["betas"] - betas[:, :10]).square().sum(-1).clamp(min=1e-8).sqrt()
+    terms["shape"] = weighted_mean(error, betas[:, 10]) * weights.shape
+    return terms
+
+
+def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
+    """Mean of values (...) under weights (...); 0 where all weights are 0."""
+    return (values * weights).sum() / weights.sum().clamp(min=1.0)
+
+
+def centred(points: Tensor, weight: Tensor) -> Tensor:
+    """(N, J, D) points less the weighted mean (N, J) of each person."""
+    total = weight.sum(-1)[..., None, None].clamp(min=1e-6)
+    return points - (points * weight[..., None]).sum(-2, keepdim=True) / total
+
+
+def orthographic(points: Tensor, pixels: Tensor, weight: Tensor) -> Tensor:
+    """Pi of eq. 7: the scale and shift that lay points (N, J, 2) over pixels (N, J, 2) best.
+
+    The fit is not differentiated through, so the network cannot please it by shrinking.
+    """
+    with torch.no_grad():
+        total = weight.sum(-1)[:, None, None].clamp(min=1e-6)
+        shift = (pixels * weight[..., None]).sum(-2, keepdim=True) / total
+        flat, target = centred(points, weight), pixels - shift
+        across = (weight[..., None] * flat * target).sum((-2, -1))
+        within = (weight[..., None] * flat.square()).sum((-2, -1))
+        scale = (across / within.clamp(min=1e-4)).clamp(min=1.0)[:, None, None]
+    return centred(points, weight) * scale + shift
