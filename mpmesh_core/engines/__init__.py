@@ -77,7 +77,7 @@ def load_engine(name: str, checkpoint: Path, backend: str, device: torch.device)
         WeightsError, MissingFileError: an unusable checkpoint.
     """
     if backend == "onnxruntime":
-        from mpmesh_core.engines.export import cached_onnx
+        from mpmesh_core.engines.onnx_cache import cached_onnx
         from mpmesh_core.engines.onnxruntime import OnnxRuntimeEngine
 
         return OnnxRuntimeEngine(name, cached_onnx(name, checkpoint))

@@ -1,0 +1,62 @@
+"""engines.onnx_cache: exported networks kept under the user's cache folder.
+
+A file is named after the content of its checkpoint and the exporter's settings, so a changed
+checkpoint is exported anew and an old file is never mistaken for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from pathlib import Path
+
+from mpmesh_core.engines.export import OPSET, export_onnx
+from mpmesh_core.errors import InputError, MissingFileError, WeightsError
+
+logger = logging.getLogger(__name__)
+
+CACHE_VERSION = 1  # raise it when the same checkpoint must give another graph
+
+
+def cache_folder() -> Path:
+    """Folder for files that can be made again: MPMESH_CACHE_DIR, else the user's cache folder."""
+    chosen = os.environ.get("MPMESH_CACHE_DIR")
+    if chosen:
+        return Path(chosen).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME")
+    return (Path(base) if base else Path.home() / ".cache") / "mpmesh"
+
+
+def cached_onnx(name: str, checkpoint: Path) -> Path:
+    """ONNX file of a checkpoint, exported where the cache does not have it.
+
+    Args:
+        name: detector, skeleton or refiner: what the checkpoint must hold.
+        checkpoint: the .safetensors file.
+
+    Raises:
+        MissingFileError, WeightsError: no such checkpoint, or not of this kind.
+        InputError: the cache folder cannot be written.
+    """
+    from mpmesh_core.networks.checkpoint import load_checkpoint
+
+    try:
+        content = checkpoint.read_bytes()
+    except FileNotFoundError:
+        raise MissingFileError(f"weights {checkpoint} do not exist") from None
+    digest = hashlib.sha256(content + f"{CACHE_VERSION} {OPSET}".encode()).hexdigest()[:20]
+    path = cache_folder() / "onnx" / f"{name}-{digest}.onnx"
+    if path.is_file():
+        return path
+    network, metadata = load_checkpoint(checkpoint)
+    if metadata["kind"] != name:
+        raise WeightsError(f"{checkpoint} holds a {metadata['kind']}, not a {name}")
+    logger.info("exporting %s to %s, once", checkpoint.name, path)
+    try:
+        return export_onnx(network, path)
+    except OSError as error:
+        raise InputError(
+            f"cache folder {path.parent} cannot be written ({error.strerror}); set "
+            "MPMESH_CACHE_DIR to another"
+        ) from None
