@@ -80,24 +80,20 @@ def write_file(path: Path, data: bytes) -> None:
 
 
 class ResultsWriter:
-    """Writes results.jsonl and, where asked for, meshes/NNNNNN.npz.
+    """Writes results.jsonl, and meshes/NNNNNN.npz for frames whose people have vertices.
 
     A mesh file holds `vertices` (P, V, 3) float32 [m, camera frame], `person` (P,), their place in
     the line's `people`, and `track_id` (P,); `meshes/faces.npy` (F, 3) holds everybody's triangles.
 
     Args:
         folder: output folder, made where missing; an old results.jsonl in it is replaced.
-        faces: (F, 3) triangles of the body; where given, people's vertices are written too.
+        faces: (F, 3) triangles of the body, written beside the first mesh.
     """
 
     def __init__(self, folder: str | Path, faces: Array | None = None) -> None:
         self.folder = prepare_folder(folder)
         self.path = self.folder / RESULTS_NAME
-        self._meshes: Path | None = None
-        if faces is not None:
-            self._meshes = prepare_folder(self.folder / "meshes")
-            data = _bytes_of(np.save, np.asarray(faces, np.int32))
-            write_file(self._meshes / "faces.npy", data)
+        self._faces = faces
         try:
             self._file = open(self.path, "wb", buffering=0)  # noqa: SIM115 closed by close()
         except OSError as error:
@@ -111,22 +107,26 @@ class ResultsWriter:
             InputError: disk full and the like.
         """
         line = result_to_json(result).encode() + b"\n"
-        if self._meshes is not None:
-            self._write_meshes(self._meshes, result)
+        meshed = [i for i, person in enumerate(result.people) if person.vertices is not None]
+        if meshed:
+            self._write_meshes(result, meshed)
         try:
             while line:  # a raw file may take less than it was given
                 line = line[self._file.write(line) :]
         except OSError as error:
             raise InputError(f"{self.path} cannot be written: {error.strerror}") from None
 
-    def _write_meshes(self, folder: Path, result: FrameResult) -> None:
-        meshed = [i for i, person in enumerate(result.people) if person.vertices is not None]
-        vertices = [np.asarray(result.people[i].vertices, np.float32) for i in meshed]
+    def _write_meshes(self, result: FrameResult, meshed: list[int]) -> None:
+        folder = prepare_folder(self.folder / "meshes")
+        if self._faces is not None:
+            write_file(folder / "faces.npy", _bytes_of(np.save, np.asarray(self._faces, np.int32)))
+            self._faces = None
+        people = [result.people[i] for i in meshed]
         data = _bytes_of(
             np.savez_compressed,
-            vertices=np.stack(vertices) if vertices else np.zeros((0, 0, 3), np.float32),
+            vertices=np.stack([np.asarray(person.vertices, np.float32) for person in people]),
             person=np.array(meshed, np.int64),
-            track_id=np.array([result.people[i].track_id for i in meshed], np.int64),
+            track_id=np.array([person.track_id for person in people], np.int64),
         )
         write_file(folder / f"{result.frame:06d}.npz", data)
 

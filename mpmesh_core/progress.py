@@ -1,6 +1,6 @@
 """progress: what a run shows while it goes on, and its summary.
 
-In   FrameResults with their timings [ms], BadFrames
+In   sources and a pipeline, or a RunSummary
 Out  a progress bar with FPS, then a table: frames, bad frames, people, ms per stage, FPS, backend
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 
 import numpy as np
 from rich.console import Console
@@ -24,79 +24,91 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from mpmesh_core.types import FrameResult
+from mpmesh_core.pipeline import Pipeline
+from mpmesh_core.runner import RunConfig, RunSummary, run_sources
+from mpmesh_core.sources import Source
 
 _WINDOW = 30  # frames that the shown rate is of
 _LISTED = 10  # bad frames named in the summary
 
 
-@dataclass
-class RunStatistics:
-    """Counts and times of one run; `add` and `add_bad` grow it, `table` shows it."""
+def run_with_progress(
+    sources: Sequence[Source],
+    pipeline: Pipeline,
+    config: RunConfig,
+    fov_given: bool = False,
+    console: Console | None = None,
+) -> RunSummary:
+    """Run the line over sources with a progress bar, then print the summary.
 
-    frames: int = 0
-    people: int = 0  # over all frames
-    tracks: set[int] = field(default_factory=set)
-    bad: list[str] = field(default_factory=list)  # reasons
-    stages: dict[str, list[float]] = field(default_factory=dict)  # [ms]
-    started: float = field(default_factory=time.perf_counter)
-    finished: float | None = None
+    Args:
+        sources: as `sources.open_sources` gives them.
+        pipeline: loaded and ready.
+        config: what to assume and to write.
+        fov_given: the user named the field of view, so no warning is due where it is assumed.
+        console: where to draw; standard error by default, so that results can be piped.
 
-    def add(self, result: FrameResult) -> None:
-        """Count a good frame."""
-        self.frames += 1
-        self.people += len(result.people)
-        self.tracks.update(p.track_id for p in result.people if p.track_id >= 0)
-        for stage, ms in result.timings.items():
-            self.stages.setdefault(stage, []).append(ms)
+    Returns:
+        Counts and timings.
 
-    def add_stage(self, stage: str, ms: float) -> None:
-        """Add the time [ms] of a stage outside the line, such as drawing."""
-        self.stages.setdefault(stage, []).append(ms)
+    Raises:
+        InputError: no frame could be used, or nothing can be written.
+        KeyboardInterrupt: after the summary of what was done until then.
+    """
+    console = console or Console(stderr=True)
+    lengths = [source.length for source in sources]
+    total = None if None in lengths else sum(length or 0 for length in lengths)
+    summary, start = RunSummary(), time.perf_counter()
+    try:
+        with RunProgress(total, console) as progress:
+            run_sources(sources, pipeline, config, lambda _: progress.advance(), summary)
+    except KeyboardInterrupt:
+        console.print("stopped; what was done until here is written")
+        raise
+    finally:
+        if summary.frames:
+            seconds = time.perf_counter() - start
+            print_summary(console, summary, seconds, f"{pipeline.backend} on {pipeline.device}")
+            console.print(Text(f"results: {config.folder}"))
+    if summary.assumed_camera and not fov_given:
+        console.print(
+            f"warning: no camera was given, {config.fov:g} degrees on the longer side are assumed: "
+            "distances are approximate (--camera FILE or --fov DEG)",
+            style="yellow",
+            soft_wrap=True,
+        )
+    return summary
 
-    def add_bad(self, reason: str) -> None:
-        """Count a bad frame."""
-        self.bad.append(reason)
 
-    def finish(self) -> None:
-        """Stop the clock."""
-        self.finished = time.perf_counter()
+def print_summary(console: Console, summary: RunSummary, seconds: float, backend: str) -> None:
+    """Print the summary table, and the reasons of bad frames, the first ten of them."""
+    console.print(summary_table(summary, seconds, backend))
+    for bad in summary.bad[:_LISTED]:
+        console.print(Text(f"bad frame: {bad.reason}", style="red"), soft_wrap=True)
+    if len(summary.bad) > _LISTED:
+        console.print(Text(f"and {len(summary.bad) - _LISTED} more bad frames", style="red"))
 
-    @property
-    def seconds(self) -> float:
-        """Time from the start until `finish` or now [s]."""
-        return (self.finished or time.perf_counter()) - self.started
 
-    @property
-    def fps(self) -> float:
-        """Frames a second, reading and writing included."""
-        return self.frames / self.seconds if self.frames else 0.0
+def summary_table(summary: RunSummary, seconds: float, backend: str) -> Table:
+    """Frames, bad frames, people, ms per stage and FPS of a run.
 
-    def table(self, backend: str, output: str = "") -> Table:
-        """The summary."""
-        table = Table(title="Summary", title_justify="left", show_header=False, box=None)
-        table.add_column(style="bold")
-        table.add_column(justify="right")
-        table.add_row("frames", str(self.frames))
-        table.add_row("bad frames", str(len(self.bad)), style="red" if self.bad else None)
-        tracked = f" in {len(self.tracks)} tracks" if self.tracks else ""
-        table.add_row("people", f"{self.people}{tracked}")
-        for stage, times in self.stages.items():
-            p50, p95 = np.percentile(times, (50, 95))
-            table.add_row(f"{stage} p50 / p95", f"{p50:.1f} / {p95:.1f} ms")
-        table.add_row("speed", f"{self.fps:.1f} FPS")
-        table.add_row("backend", backend)
-        if output:
-            table.add_row("output", output)
-        return table
-
-    def print(self, console: Console, backend: str, output: str = "") -> None:
-        """Print the summary and the reasons of bad frames, the first ten of them."""
-        console.print(self.table(backend, output))
-        for reason in self.bad[:_LISTED]:
-            console.print(Text(f"bad frame: {reason}", style="red"))
-        if len(self.bad) > _LISTED:
-            console.print(Text(f"and {len(self.bad) - _LISTED} more bad frames", style="red"))
+    Args:
+        summary: what happened.
+        seconds: how long it took, reading and writing included [s].
+        backend: what ran the networks.
+    """
+    table = Table(title="Summary", title_justify="left", show_header=False, box=None)
+    table.add_column(style="bold")
+    table.add_column(justify="right")
+    table.add_row("frames", str(summary.frames))
+    table.add_row("bad frames", str(len(summary.bad)), style="red" if summary.bad else None)
+    table.add_row("people", f"{summary.people}, {summary.people / summary.frames:.1f} a frame")
+    for stage, times in summary.timings.items():
+        p50, p95 = np.percentile(times, (50, 95))
+        table.add_row(f"{stage} p50 / p95", f"{p50:.1f} / {p95:.1f} ms")
+    table.add_row("speed with reading and writing", f"{summary.frames / seconds:.1f} FPS")
+    table.add_row("backend", backend)
+    return table
 
 
 class RunProgress:
@@ -104,17 +116,17 @@ class RunProgress:
 
     Args:
         total: number of frames, None where it isn't known.
-        console: where to draw; standard error by default, so that results can be piped.
+        console: where to draw.
     """
 
-    def __init__(self, total: int | None, console: Console | None = None) -> None:
+    def __init__(self, total: int | None, console: Console) -> None:
         self._progress = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             _Rate(),
             TimeRemainingColumn(),
-            console=console or Console(stderr=True),
+            console=console,
         )
         self._task = self._progress.add_task("frames", total=total, fps=0.0)
         self._times: deque[float] = deque(maxlen=_WINDOW)

@@ -1,6 +1,6 @@
 """rerun_output: the run as a recording for the rerun viewer (`mpmesh run --rerun FILE`).
 
-In   frames (RGB), their FrameResults, the camera and the body's faces
+In   frames (RGB), their FrameResults, the camera and the body
 Out  a .rrd file; entities
      world/camera                   pinhole, world/camera/image the picture
      world/people/<id>/mesh         the body, in the colour of the overlay
@@ -18,8 +18,10 @@ from typing import Any
 import cv2
 import numpy as np
 
+from mpmesh_core.body import BodyModel
 from mpmesh_core.camera import Camera
 from mpmesh_core.canvas import person_colour
+from mpmesh_core.drawing import person_vertices
 from mpmesh_core.errors import MissingPackageError
 from mpmesh_core.joints import SMPL_PARENTS
 from mpmesh_core.outputs import prepare_folder
@@ -51,34 +53,32 @@ class RerunWriter:
 
     Args:
         path: the file; its folder is made where missing.
-        faces: (F, 3) triangles of the body.
+        body: the body that the results' parameters belong to.
 
     Raises:
         MissingPackageError: rerun-sdk isn't installed.
         InputError: the folder cannot be written.
     """
 
-    def __init__(self, path: str | Path, faces: Array) -> None:
+    def __init__(self, path: str | Path, body: BodyModel) -> None:
         self._rr = import_rerun()
         path = Path(path)
         self.path = prepare_folder(path.parent) / path.name
-        self._faces = np.asarray(faces, np.uint32)
+        self._body = body
+        self._faces = body.faces.cpu().numpy().astype(np.uint32)
         self._shown: set[int] = set()
         self._camera: Camera | None = None
         self._stream = self._rr.RecordingStream("mpmesh")
         self._stream.save(str(self.path), default_blueprint=_blueprint())
         self._stream.log("world", self._rr.ViewCoordinates.RDF, static=True)
 
-    def write(
-        self, image: Array, result: FrameResult, camera: Camera, vertices: list[Array]
-    ) -> None:
+    def write(self, image: Array, result: FrameResult, camera: Camera) -> None:
         """Record one frame.
 
         Args:
             image: (H, W, 3) uint8 RGB.
             result: its people.
             camera: the camera; a pinhole for the viewer, which knows no lens distortion.
-            vertices: a mesh (V, 3) [m, camera frame] for each person.
         """
         rr, stream = self._rr, self._stream
         stream.set_time("frame", sequence=result.frame)
@@ -98,7 +98,8 @@ class RerunWriter:
         for number in self._shown - set(numbers):
             stream.log(f"world/people/{number}", rr.Clear(recursive=True))
         self._shown = set(numbers)
-        for number, person, mesh in zip(numbers, result.people, vertices):
+        meshes = person_vertices(self._body, result.people)
+        for number, person, mesh in zip(numbers, result.people, meshes):
             self._write_person(number, person, mesh)
         stream.log("statistics/people", rr.Scalars(len(result.people)))
         for stage, ms in result.timings.items():

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from mpmesh_core.camera import Camera
-from mpmesh_core.drawing import draw_overlay
+from mpmesh_core.drawing import OverlayDrawer
 from mpmesh_core.errors import InputError, MPMeshError
 from mpmesh_core.outputs import ResultsWriter
 from mpmesh_core.overlay_output import OverlayWriter
@@ -58,7 +58,11 @@ class Report(Protocol):
 
 
 def run_sources(
-    sources: Iterable[Source], pipeline: Pipeline, config: RunConfig, report: Report | None = None
+    sources: Iterable[Source],
+    pipeline: Pipeline,
+    config: RunConfig,
+    report: Report | None = None,
+    summary: RunSummary | None = None,
 ) -> RunSummary:
     """Find the people in every frame of every source and write them down.
 
@@ -67,6 +71,7 @@ def run_sources(
         pipeline: loaded and ready; its tracker starts anew with each source.
         config: what to assume and to write.
         report: called after each frame.
+        summary: grows during the run; give one to have it after Ctrl-C too.
 
     Returns:
         Counts and timings.
@@ -74,7 +79,8 @@ def run_sources(
     Raises:
         InputError: no frame could be used, or nothing can be written.
     """
-    summary = RunSummary()
+    summary = summary or RunSummary()
+    drawer = OverlayDrawer(pipeline.body)
     tell = report or (lambda outcome: None)
     with ExitStack() as stack:
         results = stack.enter_context(ResultsWriter(config.folder, pipeline.faces))
@@ -84,6 +90,7 @@ def run_sources(
         )
         for source in sources:
             pipeline.start(source.sequence)
+            drawer.reset()
             if overlay is not None:
                 overlay.start(source)
             for frame in source:
@@ -95,7 +102,7 @@ def run_sources(
                     continue
                 results.write(result)
                 if overlay is not None:
-                    overlay.write(draw_overlay(image, result, pipeline.body, camera), frame.source)
+                    overlay.write(drawer.draw(image, result, camera), frame.source)
                     summary.last_overlay = overlay.last
                 if viewer is not None:
                     viewer.write(image, result, camera)
