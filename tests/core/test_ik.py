@@ -15,6 +15,7 @@ from ik_people import (
     rest_skeleton,
 )
 
+from mpmesh_core.body import load_body
 from mpmesh_core.errors import ShapeError
 from mpmesh_core.ik import solve_ik, twist_from_rotations
 from mpmesh_core.joints import BONE_CHILD, POINT_FLIP, SMPL_FLIP
@@ -299,6 +300,18 @@ class TestTwist:
         swings = roma.rotvec_to_rotmat(2 * axes / axes.norm(dim=-1, keepdim=True))
         rotations = torch.cat((torch.eye(3, dtype=torch.float64)[None], swings))
         assert torch.allclose(twist_from_rotations(rotations, rest), UNTWISTED, atol=1e-9)
+
+
+class TestWithTheOpenBody:
+    def test_gives_back_any_shape_and_pose(self):
+        body = load_body("open")
+        rotations = random_rotations(100, 2.5, dtype=torch.float32)
+        betas = torch.randn(100, 10, generator=torch.Generator().manual_seed(2))
+        rest = body.rest_points(betas)
+        points = body(rotations, betas, torch.zeros(100, 3), vertices=False).points
+        result = solve_ik(points, rest, twist_from_rotations(rotations, rest))
+        assert degrees_apart(result.rotations, rotations).max() < 0.05
+        assert (result.points - points).norm(dim=-1).max() < 1e-4
 
 
 class TestErrors:
