@@ -21,6 +21,7 @@ from torch import Tensor, nn
 STRIDES = (8, 16, 32)
 IMAGE_MEAN = (123.675, 116.28, 103.53)  # RGB, 0..255
 IMAGE_STD = (58.395, 57.12, 57.375)
+SILU_GAIN = 1.68  # E[SiLU(x)^2] = 0.356 for x of unit variance
 
 
 class DetectorConfig(BaseModel):
@@ -44,14 +45,15 @@ class RawDetections(NamedTuple):
 
 
 class ConvAct(nn.Sequential):
-    """Convolution with bias, then SiLU."""
+    """Convolution with bias, then SiLU; starts so that activations keep their size."""
 
     def __init__(
         self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1, groups: int = 1
     ) -> None:
-        super().__init__(
-            nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups), nn.SiLU()
-        )
+        conv = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2, groups=groups)
+        nn.init.normal_(conv.weight, std=SILU_GAIN / (kernel**2 * inputs / groups) ** 0.5)
+        _biased(conv, 0.0)
+        super().__init__(conv, nn.SiLU())
 
 
 class SeparableConv(nn.Sequential):
@@ -201,6 +203,11 @@ class DetectorNetwork(nn.Module):
     KIND: ClassVar[str] = "detector"
     INPUT_NAMES: ClassVar[tuple[str, ...]] = ("image",)
     OUTPUT_NAMES: ClassVar[tuple[str, ...]] = ("scores", "boxes")
+    DYNAMIC_AXES: ClassVar[dict[str, dict[int, str]]] = {
+        "image": {2: "height", 3: "width"},
+        "scores": {1: "points"},
+        "boxes": {1: "points"},
+    }
     variant = "light"
 
     mean: Tensor
