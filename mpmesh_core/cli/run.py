@@ -56,7 +56,8 @@ def run(
         overlay=overlay,
         rerun=rerun,
     )
-    opened = open_sources(sources, topic)
+    known = camera is not None or fov is not None  # then a bag's own camera isn't asked
+    opened = open_sources(sources, topic, camera_info=not known)
     pipeline = options.load_pipeline(
         backend=backend,
         device=device,

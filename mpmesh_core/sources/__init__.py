@@ -47,12 +47,13 @@ VIDEO_SUFFIXES: tuple[str, ...] = (
 VIDEO_SUFFIXES += (".mpeg", ".mpg", ".mts", ".ts", ".webm", ".wmv")
 
 
-def open_source(text: str, topic: str | None = None) -> Source:
+def open_source(text: str, topic: str | None = None, camera_info: bool = True) -> Source:
     """Open one source of pictures.
 
     Args:
         text: path of an image, folder, video or bag; a glob; or the number of a camera.
         topic: image topic of a bag that has several.
+        camera_info: take the cameras that bags hold; False where the user gave one.
 
     Returns:
         The source; iterate it for its Frames.
@@ -65,10 +66,10 @@ def open_source(text: str, topic: str | None = None) -> Source:
     path = Path(text).expanduser()
     if path.is_dir():
         if is_bag(path):
-            return Bag(path, topic)
+            return Bag(path, topic, camera_info)
         return ImageFiles(folder_images(path), text)
     if path.is_file():
-        return _open_file(path, text, topic)
+        return Bag(path, topic, camera_info) if is_bag(path) else _open_file(path, text)
     if text.isdecimal():
         return LiveCamera(int(text))
     if any(letter in text for letter in "*?["):
@@ -78,11 +79,13 @@ def open_source(text: str, topic: str | None = None) -> Source:
     )
 
 
-def open_sources(texts: Sequence[str], topic: str | None = None) -> list[Source]:
+def open_sources(
+    texts: Sequence[str], topic: str | None = None, camera_info: bool = True
+) -> list[Source]:
     """Open several sources; images named one after the other (a shell's glob) become one source.
 
     In such a group a broken picture is one BadFrame, as in a folder; a picture that is the only
-    source must be readable.
+    source must be readable. See `open_source` for the arguments and errors.
     """
     if not texts:
         raise UsageError("no source given: an image, folder, glob, video, camera number or bag")
@@ -97,13 +100,11 @@ def open_sources(texts: Sequence[str], topic: str | None = None) -> list[Source]
             sources.append(ImageFiles(group, f"{len(group)} images"))
             group = []
         if text is not None:
-            sources.append(open_source(text, topic))
+            sources.append(open_source(text, topic, camera_info))
     return sources
 
 
-def _open_file(path: Path, text: str, topic: str | None) -> Source:
-    if is_bag(path):
-        return Bag(path, topic)
+def _open_file(path: Path, text: str) -> Source:
     if path.suffix.lower() in VIDEO_SUFFIXES:
         return VideoFile(path)
     if is_image_name(path):

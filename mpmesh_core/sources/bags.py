@@ -46,6 +46,7 @@ class Bag:
     Args:
         path: the bag.
         topic: the image topic; may be left out where the bag has only one.
+        camera_info: read the topic's camera; without it an uncalibrated one is no error.
 
     Raises:
         MissingFileError: no such bag.
@@ -57,8 +58,11 @@ class Bag:
     kind: SourceKind = "bag"
     sequence = True
 
-    def __init__(self, path: str | Path, topic: str | None = None) -> None:
+    def __init__(
+        self, path: str | Path, topic: str | None = None, camera_info: bool = True
+    ) -> None:
         self.path = _readable(Path(path))
+        self._camera_info = camera_info
         with self._opened() as reader:
             self.topic = _choose_topic(reader, self.path, topic)
             connections = [c for c in reader.bag.connections if c.topic == self.topic]
@@ -69,8 +73,7 @@ class Bag:
     def __iter__(self) -> Iterator[Frame | BadFrame]:
         """Read the topic's pictures in the order in which they were recorded."""
         with self._opened() as reader:
-            infos = [c for c in reader.bag.connections if c.topic == _info_topic(self.topic)]
-            infos = [connection for connection in infos if connection.msgtype == _INFO]
+            infos = self._info_connections(reader)
             pictures = [c for c in reader.bag.connections if c.topic == self.topic]
             camera, index = self._first_camera(reader, infos), 0
             for connection, time_ns, raw in reader.bag.messages(pictures + infos):
@@ -99,6 +102,12 @@ class Bag:
         header = stamp.sec + 1e-9 * stamp.nanosec
         return Frame(index, header if header > 0 else recorded, self.name, image, camera)
 
+    def _info_connections(self, reader: _Reader) -> list[Connection]:
+        if not self._camera_info:
+            return []
+        topic = _info_topic(self.topic)
+        return [c for c in reader.bag.connections if (c.topic, c.msgtype) == (topic, _INFO)]
+
     def _first_camera(self, reader: _Reader, infos: list[Connection]) -> Camera | None:
         if not infos:
             return None
@@ -114,7 +123,7 @@ class Bag:
             return camera_from_message(reader.deserialize(raw, connection.msgtype), rectified)
         except InputError as error:
             raise InputError(
-                f"{connection.topic} in {self.path}: {error}; give the camera with --camera"
+                f"{connection.topic} in {self.path}: {error}; give the camera with --camera or --fov"
             ) from None
 
     @contextmanager
