@@ -21,6 +21,7 @@ from mpmesh_core.errors import ShapeError
 
 Array = np.ndarray
 NEAR = 0.05  # [m]
+EDGE = -1e-6  # faces are a hair wide, so that no pixel falls between two of them
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,20 @@ def rasterize(
     check_shapes(
         vertices_px=(vertices_px, ("V", 2)), depth=(depth, ("V",)), faces=(faces, ("F", 3))
     )
+    inverse, face, barycentric = fill_buffers(vertices_px, depth, faces, size, cull)
+    with np.errstate(divide="ignore"):
+        z = np.where(face >= 0, 1 / inverse, np.float32(np.inf))
+    if mesh_of_face is None or len(faces) == 0:
+        mesh = np.minimum(face, 0)
+    else:
+        mesh = np.where(face >= 0, np.asarray(mesh_of_face, np.int32)[face], np.int32(-1))
+    return Buffers(z.astype(np.float32), face, mesh.astype(np.int32), barycentric)
+
+
+def fill_buffers(
+    vertices_px: Array, depth: Array, faces: Array, size: tuple[int, int], cull: bool = False
+) -> tuple[Array, Array, Array]:
+    """`rasterize` without its extras: 1/depth (H, W), zero where nothing, face and barycentric."""
     width, height = size
     inverse = np.zeros((height, width), np.float32)  # 1/z is linear on the screen, z is not
     face = np.full((height, width), -1, np.int32)
@@ -103,13 +118,7 @@ def rasterize(
         face,
         barycentric,
     )
-    with np.errstate(divide="ignore"):
-        z = np.where(face >= 0, 1 / inverse, np.float32(np.inf))
-    if mesh_of_face is None or len(faces) == 0:
-        mesh = np.minimum(face, 0)
-    else:
-        mesh = np.where(face >= 0, np.asarray(mesh_of_face, np.int32)[face], np.int32(-1))
-    return Buffers(z.astype(np.float32), face, mesh.astype(np.int32), barycentric)
+    return inverse, face, barycentric
 
 
 def rasterize_meshes(meshes: Meshes, K: Array, size: tuple[int, int]) -> Buffers:
@@ -149,7 +158,7 @@ def interpolate(buffers: Buffers, faces: Array, values: Array) -> Array:
     return picture
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _vertex_normals(vertices: Array, faces: Array) -> Array:
     normals = np.zeros_like(vertices)
     for f in range(faces.shape[0]):
@@ -170,7 +179,7 @@ def _vertex_normals(vertices: Array, faces: Array) -> Array:
     return normals
 
 
-@njit(cache=True)
+@njit(cache=True, error_model="numpy")
 def _fill(
     px: Array, depth: Array, faces: Array, cull: bool, inverse: Array, face: Array, bary: Array
 ) -> None:
@@ -179,7 +188,9 @@ def _fill(
         i, j, k = faces[f, 0], faces[f, 1], faces[f, 2]
         if not (depth[i] >= NEAR and depth[j] >= NEAR and depth[k] >= NEAR):
             continue  # written so that NaN is left out too
-        ax, ay, bx, by, cx, cy = px[i, 0], px[i, 1], px[j, 0], px[j, 1], px[k, 0], px[k, 1]
+        ax, ay = np.float64(px[i, 0]), np.float64(px[i, 1])
+        bx, by = np.float64(px[j, 0]), np.float64(px[j, 1])
+        cx, cy = np.float64(px[k, 0]), np.float64(px[k, 1])
         area = (bx - ax) * (cy - ay) - (cx - ax) * (by - ay)
         if not (abs(area) > 1e-9) or (cull and area > 0):
             continue
@@ -188,12 +199,15 @@ def _fill(
         if not (low_u <= high_u and low_v <= high_v):
             continue
         wa, wb, wc = 1 / depth[i], 1 / depth[j], 1 / depth[k]
+        # a and b are linear in u and v: a = a0 + au u + av v.
+        au, av, a0 = (by - cy) / area, (cx - bx) / area, (bx * cy - cx * by) / area
+        bu, bv, b0 = (cy - ay) / area, (ax - cx) / area, (cx * ay - ax * cy) / area
         for v in range(int(np.ceil(low_v)), int(high_v) + 1):
+            a_row, b_row = a0 + av * v, b0 + bv * v
             for u in range(int(np.ceil(low_u)), int(high_u) + 1):
-                a = ((bx - u) * (cy - v) - (cx - u) * (by - v)) / area
-                b = ((cx - u) * (ay - v) - (ax - u) * (cy - v)) / area
+                a, b = a_row + au * u, b_row + bu * u
                 c = 1 - a - b
-                if a < -1e-9 or b < -1e-9 or c < -1e-9:  # a hair wide: no holes along edges
+                if a < EDGE or b < EDGE or c < EDGE:
                     continue
                 w = a * wa + b * wb + c * wc
                 if w > inverse[v, u]:

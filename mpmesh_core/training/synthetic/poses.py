@@ -1,0 +1,185 @@
+"""poses: which pose a synthetic person takes.
+
+Real poses come from motion clips, balanced over activities (most frames of the recordings are
+walking), mirrored at random, some with limbs exchanged between clips and all a little shaken.
+Postures that the recordings lack (sitting, squatting, reaching, waving) are composed. Without clips
+only composed postures are left, which is what the demo clip uses.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from mpmesh_core.training.mocap import Clip, mirror
+
+Array = np.ndarray
+Random = np.random.Generator
+
+LEFT_ARM, RIGHT_ARM = (13, 16, 18, 20), (14, 17, 19, 21)
+LEGS = (1, 2, 4, 5, 7, 8)
+JITTER = np.deg2rad(
+    [2, 7, 7, 3, 6, 6, 3, 6, 6, 3, 4, 4, 7, 4, 4, 8, 9, 9, 9, 9, 12, 12, 4, 4]
+)  # [rad] standard deviation per joint
+SHARES = {"walking": 0.5, "walking_extra": 0.9, "makehuman": 2.0}  # of a group, others 1
+
+
+@dataclass(frozen=True)
+class Pose:
+    """A pose in a y-up world with the person upright or not, facing anywhere."""
+
+    rotations: Array  # (24, 3, 3) float32 local
+    source: str
+    seated: bool = False  # something should stand under the pelvis
+
+
+def turn(axis: str, degrees: float) -> Array:
+    """Rotation (3, 3) about x (left), y (up) or z (forward)."""
+    return Rotation.from_euler(axis, degrees, degrees=True).as_matrix()
+
+
+class PoseBank:
+    """Draws poses from clips and from composed postures."""
+
+    def __init__(self, clips: list[Clip]) -> None:
+        groups: dict[str, list[Clip]] = {}
+        for clip in clips:
+            groups.setdefault(_group(clip.name), []).append(clip)
+        self.groups = list(groups.values())
+        shares = np.array([SHARES.get(name, 1.0) for name in groups])
+        self.shares = shares / shares.sum() if len(shares) else shares
+
+    def draw(self, rng: Random) -> Pose:
+        """One pose, ready to be turned about the vertical."""
+        if not self.groups or rng.random() < 0.22:
+            pose = compose(rng)
+        else:
+            pose = self._recorded(rng)
+        rotations = pose.rotations
+        if rng.random() < 0.5:
+            rotations = mirror(rotations)
+        return Pose(shake(rng, rotations, rng.choice([0.4, 1.0, 1.8])), pose.source, pose.seated)
+
+    def _recorded(self, rng: Random) -> Pose:
+        name, rotations = self._frame(rng)
+        if rng.random() < 0.3:
+            _, other = self._frame(rng)
+            for arm in (LEFT_ARM, RIGHT_ARM):
+                if rng.random() < 0.6:
+                    rotations[list(arm)] = other[list(arm)]
+        return Pose(rotations, name)
+
+    def _frame(self, rng: Random) -> tuple[str, Array]:
+        group = self.groups[rng.choice(len(self.groups), p=self.shares)]
+        clip = group[rng.integers(len(group))]
+        return clip.name, clip.rotations[rng.integers(len(clip.rotations))].copy()
+
+
+def _group(name: str) -> str:
+    """Activity of a clip: its folder for CMU, the clip itself for the others."""
+    parts = name.split("/")
+    return parts[-2] if parts[0] == "cmu_mocap" else re.sub(r"_[a-z]$", "", name.split("01")[0])
+
+
+def shake(rng: Random, rotations: Array, scale: float) -> Array:
+    """Turn every joint (24, 3, 3) by a small random rotation."""
+    vectors = rng.standard_normal((24, 3)) * JITTER[:, None] * scale
+    vectors[0, 1] = 0  # yaw is drawn elsewhere
+    return rotations @ Rotation.from_rotvec(vectors).as_matrix().astype(np.float32)
+
+
+def compose(rng: Random) -> Pose:
+    """A posture put together from a way to hold the legs and one for each arm."""
+    rotations = np.tile(np.eye(3, dtype=np.float32), (24, 1, 1))
+    kind = rng.choice(["stand", "sit", "squat", "kneel", "lunge", "floor"],
+                      p=[0.35, 0.3, 0.08, 0.07, 0.1, 0.1])  # fmt: skip
+    _LEGS[kind](rng, rotations)
+    for side in (1, -1):
+        _arm(rng, rotations, side)
+    lean, twist = rng.normal(0, 10), rng.normal(0, 10)
+    for joint in (3, 6, 9):
+        rotations[joint] = turn("x", lean / 3) @ turn("y", twist / 3) @ rotations[joint]
+    rotations[12] = turn("y", rng.normal(0, 12)) @ turn("x", rng.normal(0, 7))
+    rotations[15] = turn("y", rng.normal(0, 15)) @ turn("x", rng.normal(5, 10))
+    return Pose(rotations.astype(np.float32), f"composed/{kind}", kind == "sit")
+
+
+def _legs_stand(rng: Random, rotations: Array) -> None:
+    for hip, knee, side in ((1, 4, 1), (2, 5, -1)):
+        bend = abs(rng.normal(0, 8))
+        rotations[hip] = turn("z", side * rng.uniform(-2, 14)) @ turn("x", -bend)
+        rotations[knee] = turn("x", 1.6 * bend)
+
+
+def _legs_sit(rng: Random, rotations: Array) -> None:
+    rotations[0] = turn("x", rng.normal(-8, 10))
+    for hip, knee, side in ((1, 4, 1), (2, 5, -1)):
+        lift = rng.normal(84, 8)
+        spread = turn("y", side * rng.uniform(-4, 25))
+        rotations[hip] = spread @ turn("x", -lift)
+        rotations[knee] = turn("x", lift + rng.normal(0, 12))
+
+
+def _legs_squat(rng: Random, rotations: Array) -> None:
+    depth = rng.uniform(50, 125)
+    rotations[0] = turn("x", depth * 0.25)
+    for hip, knee, ankle, side in ((1, 4, 7, 1), (2, 5, 8, -1)):
+        rotations[hip] = turn("y", side * rng.uniform(0, 30)) @ turn("x", -depth * 0.95)
+        rotations[knee] = turn("x", depth * 1.1)
+        rotations[ankle] = turn("x", -depth * 0.35)
+
+
+def _legs_kneel(rng: Random, rotations: Array) -> None:
+    rotations[1], rotations[4] = turn("x", rng.normal(-85, 8)), turn("x", rng.normal(85, 8))
+    rotations[2], rotations[5] = turn("x", rng.normal(5, 8)), turn("x", rng.normal(90, 8))
+    rotations[8] = turn("x", 30)
+    if rng.random() < 0.4:
+        rotations[1], rotations[4], rotations[7] = rotations[2], rotations[5], rotations[8]
+
+
+def _legs_lunge(rng: Random, rotations: Array) -> None:
+    step = rng.uniform(15, 60)
+    rotations[1], rotations[4] = turn("x", -step), turn("x", step * rng.uniform(0.2, 1.4))
+    rotations[2], rotations[5] = turn("x", step * 0.7), turn("x", rng.uniform(0, 40))
+    rotations[8] = turn("x", rng.uniform(0, 25))
+
+
+def _legs_floor(rng: Random, rotations: Array) -> None:
+    """Sitting or lying on the floor."""
+    rotations[0] = turn(
+        "x", rng.choice([rng.normal(-15, 10), rng.normal(-85, 5), rng.normal(85, 5)])
+    )
+    for hip, knee, side in ((1, 4, 1), (2, 5, -1)):
+        lift = rng.uniform(0, 110)
+        rotations[hip] = turn("y", side * rng.uniform(-5, 40)) @ turn("x", -lift)
+        rotations[knee] = turn("x", min(max(rng.normal(lift, 25), 0), 140))
+
+
+_LEGS = {
+    "stand": _legs_stand, "sit": _legs_sit, "squat": _legs_squat, "kneel": _legs_kneel,
+    "lunge": _legs_lunge, "floor": _legs_floor,
+}  # fmt: skip
+
+
+def _arm(rng: Random, rotations: Array, side: int) -> None:
+    """One arm: hanging, on the hip, in front, reaching, raised or folded. Side 1 is left."""
+    collar, shoulder, elbow, wrist = LEFT_ARM if side == 1 else RIGHT_ARM
+    kind = rng.choice(["hang", "hip", "front", "reach", "raise", "fold"],
+                      p=[0.36, 0.1, 0.2, 0.14, 0.12, 0.08])  # fmt: skip
+    down, forward, bend, roll = {
+        "hang": (rng.normal(72, 7), rng.normal(5, 15), abs(rng.normal(12, 12)), rng.normal(0, 20)),
+        "hip": (rng.normal(48, 8), rng.normal(-15, 10), rng.normal(85, 12), rng.normal(60, 10)),
+        "front": (rng.normal(60, 10), rng.normal(30, 15), rng.normal(80, 25), rng.normal(20, 25)),
+        "reach": (rng.normal(10, 25), rng.normal(70, 20), abs(rng.normal(20, 15)), rng.normal(0, 25)),
+        "raise": (rng.normal(-45, 25), rng.normal(20, 30), abs(rng.normal(45, 35)), rng.normal(-60, 30)),
+        "fold": (rng.normal(58, 6), rng.normal(35, 8), rng.normal(105, 8), rng.normal(55, 8)),
+    }[kind]  # fmt: skip
+    rotations[collar] = turn("z", -side * 0.22 * down)
+    lowered = turn("z", -side * 0.78 * down)
+    swung = turn("x", -forward) if down > 30 else turn("y", -side * forward)
+    rotations[shoulder] = swung @ lowered @ turn("x", roll)
+    rotations[elbow] = turn("y", -side * bend)
+    rotations[wrist] = turn("x", rng.normal(0, 30)) @ turn("z", rng.normal(0, 12))
