@@ -10,12 +10,14 @@ import inspect
 import os
 import warnings
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mpmesh_core.errors import NumericalError
+from mpmesh_core.networks import Network
 
 OPSET = 17
 TOLERANCE = 1e-4
@@ -29,10 +31,11 @@ class _Positional(nn.Module):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
+        self.names = cast(Network, network).OUTPUT_NAMES
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         outputs = self.network(*inputs)
-        return tuple(outputs[name] for name in self.network.OUTPUT_NAMES)
+        return tuple(outputs[name] for name in self.names)
 
 
 def export_onnx(network: nn.Module, path: str | Path, check: bool = True) -> Path:
@@ -49,22 +52,24 @@ def export_onnx(network: nn.Module, path: str | Path, check: bool = True) -> Pat
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    names = (*network.INPUT_NAMES, *network.OUTPUT_NAMES)
+    described = cast(Network, network)
+    names = (*described.INPUT_NAMES, *described.OUTPUT_NAMES)
     more: dict[str, dict[int, str]] = getattr(network, "DYNAMIC_AXES", {})  # beside the batch
-    legacy = "dynamo" in inspect.signature(torch.onnx.export).parameters
-    network.eval()
+    options: dict[str, Any] = {"opset_version": OPSET}
+    if "dynamo" in inspect.signature(torch.onnx.export).parameters:
+        options["dynamo"] = False  # the tracing exporter needs no further package
+    positional = _Positional(network).eval()  # the exporter gives back the mode it found
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # advice on the exporter's own internals
             torch.onnx.export(
-                _Positional(network),
-                tuple(network.example_inputs(_EXAMPLE_BATCH).values()),  # type: ignore[operator]
+                positional,
+                tuple(described.example_inputs(_EXAMPLE_BATCH).values()),
                 str(scratch),
-                input_names=list(network.INPUT_NAMES),  # type: ignore[arg-type]
-                output_names=list(network.OUTPUT_NAMES),  # type: ignore[arg-type]
+                input_names=list(described.INPUT_NAMES),
+                output_names=list(described.OUTPUT_NAMES),
                 dynamic_axes={name: {0: "batch", **more.get(name, {})} for name in names},
-                opset_version=OPSET,
-                **({"dynamo": False} if legacy else {}),
+                **options,
             )
         if check:
             check_parity(network, scratch)
@@ -92,13 +97,14 @@ def check_parity(
     import onnxruntime  # heavy, and only needed here
 
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    described = cast(Network, network.eval())
     worst: dict[str, float] = {}
     for batch in batches:
-        inputs = network.example_inputs(batch)  # type: ignore[operator]
+        inputs = described.example_inputs(batch)
         with torch.inference_mode():
-            expected = network(*inputs.values())
+            expected = described(*inputs.values())
         found = session.run(None, {name: value.numpy() for name, value in inputs.items()})
-        for name, value in zip(network.OUTPUT_NAMES, found):  # type: ignore[arg-type]
+        for name, value in zip(described.OUTPUT_NAMES, found):
             truth = expected[name].numpy()
             error = float(np.abs(truth - value).max() / max(1.0, float(np.abs(truth).max())))
             if not error <= tolerance:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from mpmesh_core.errors import MissingFileError, WeightsError
-from mpmesh_core.networks import network_class
+from mpmesh_core.networks import Network, network_class
 
 FORMAT_VERSION = 1
 _KEY = "mpmesh"
@@ -42,9 +42,10 @@ def save_checkpoint(
         half: store matrices and kernels as float16 (vectors and running statistics stay float32).
         metadata: further JSON values: training_data, metrics, licence, ...
     """
+    described = cast(Network, network)
     header = {
-        "kind": network.KIND,
-        "variant": network.variant,
+        "kind": described.KIND,
+        "variant": described.variant,
         "version": FORMAT_VERSION,
         "config": config,
         **metadata,

@@ -9,6 +9,8 @@ Softmax runs in float32 whatever the autocast type: half precision loses centime
 
 from __future__ import annotations
 
+import functools
+import math
 from dataclasses import dataclass
 
 import torch
@@ -26,17 +28,35 @@ class Grid:
     offset: float  # pixel of the first cell inside the ring [px]
     ring: int = RING
 
-    def centres(self) -> Tensor:
+    def centres(self, device: torch.device) -> Tensor:
         """(cells,) crop pixel of each cell's centre."""
-        return self.offset + self.stride * (torch.arange(self.cells) - float(self.ring))
+        return _axis(self.cells, self._pixel(0), self._pixel(self.cells - 1), device)
 
-    def fold(self, cells: int, stride: int, offset: float) -> Tensor:
-        """(cells, self.cells) linear map to a coarser map; the mass of the ring goes to its edge.
+    def fold(self, coarse: Grid, device: torch.device) -> Tensor:
+        """(coarse.cells, cells) linear map to a coarser grid; mass beyond it goes to its edge.
 
         Columns sum to 1, so a probability map folded on both axes sums to 1 again.
         """
-        position = ((self.centres() - offset) / stride).clamp(0, cells - 1)
-        return (1 - (position - torch.arange(cells)[:, None]).abs()).clamp(min=0)
+        return _fold(self, coarse, device)
+
+    def _pixel(self, cell: float) -> float:
+        return self.offset + self.stride * (cell - self.ring)
+
+
+# Made once per size and device: constants in an exported graph, no host work in a CUDA graph.
+@functools.lru_cache
+def _axis(cells: int, first: float, last: float, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):
+        return torch.linspace(first, last, cells, dtype=torch.float64).float().to(device)
+
+
+@functools.lru_cache
+def _fold(fine: Grid, coarse: Grid, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):
+        pixels = fine.centres(torch.device("cpu"))
+        position = (pixels - coarse.offset) / coarse.stride + coarse.ring
+        distance = position.clamp(0, coarse.cells - 1) - torch.arange(coarse.cells)[:, None]
+        return (1 - distance.abs()).clamp(min=0).to(device)
 
 
 def spatial_softmax(logits: Tensor, dims: int) -> Tensor:
@@ -48,8 +68,8 @@ def spatial_softmax(logits: Tensor, dims: int) -> Tensor:
     Returns:
         Same shape, float32; sums to 1 over those axes.
     """
-    flat = logits.float().flatten(-dims)
-    return flat.softmax(-1).reshape(logits.shape)
+    leading, cells = logits.shape[:-dims], [int(size) for size in logits.shape[-dims:]]
+    return logits.float().reshape(*leading, math.prod(cells)).softmax(-1).reshape(*leading, *cells)
 
 
 def expected_2d(probability: Tensor, centres: Tensor) -> Tensor:
@@ -80,7 +100,6 @@ def expected_3d(probability: Tensor, box: float) -> Tensor:
     axes = ((-3, -2), (-3, -1), (-2, -1))  # summed out for x, y, z
     marginals = [probability.sum(pair) for pair in axes]
     coordinates = [
-        (m * torch.linspace(-box / 2, box / 2, m.shape[-1], device=m.device)).sum(-1)
-        for m in marginals
+        (m * _axis(int(m.shape[-1]), -box / 2, box / 2, m.device)).sum(-1) for m in marginals
     ]
     return torch.stack(coordinates, -1)

@@ -10,6 +10,8 @@ over, and one symmetric padding is faster on every engine than an explicit pad.
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -63,6 +65,16 @@ class ConvNorm(nn.Sequential):
         if not linear:
             layers.append(nn.ReLU6())
         super().__init__(*layers)
+
+    @property
+    def conv(self) -> nn.Conv2d:
+        """The convolution."""
+        return cast(nn.Conv2d, self[0])
+
+    @property
+    def norm(self) -> nn.BatchNorm2d:
+        """Its batch norm."""
+        return cast(nn.BatchNorm2d, self[1])
 
 
 class InvertedResidual(nn.Module):

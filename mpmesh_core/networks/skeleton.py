@@ -33,7 +33,8 @@ TWISTS = 23
 EXTRA_POINTS = {"lsp": 14, "coco": 17, "mediapipe": 33}
 """Training-only label conventions: name and number of points."""
 CONFIDENCE_SCALE_PX = 8.0
-_FEATURE_STRIDE = 32
+_FEATURE_STRIDE, _LATERAL_STRIDE = 32, 16  # [px]
+_CENTRED_OFFSET = 16.0  # [px] of the paper variant's first cell (see `resnet`)
 _DECODER_BLOCKS = 3
 
 
@@ -65,11 +66,12 @@ class PointHead(nn.Module):
         self.points, self.depth, self.box = points, config.depth_bins, config.box
         self.conv = nn.Conv2d(channels, points * (config.depth_bins + 2), 1)
         nn.init.normal_(self.conv.weight, std=0.01)
-        nn.init.zeros_(self.conv.bias)
 
     def forward(self, decoded: Tensor, centres: Tensor) -> PointMaps:
         """(N, channels, G, G) decoder output and (G,) cell centres to points."""
-        maps = self.conv(decoded).unflatten(1, (self.depth + 2, self.points)).float()
+        maps = self.conv(decoded).float()
+        batch, cells = maps.shape[0], int(maps.shape[-1])
+        maps = maps.reshape(batch, self.depth + 2, self.points, cells, cells)
         volumes = spatial_softmax(maps[:, : self.depth].transpose(1, 2), 3)
         heatmaps = spatial_softmax(maps[:, self.depth], 2)
         log_scale = (heatmaps * maps[:, self.depth + 1]).sum((-2, -1))
@@ -186,7 +188,7 @@ class SkeletonNetwork(nn.Module):
         lateral, top = self.backbone(image / 127.5 - 1.0)
         features = self.neck(top)
         decoded = self.decoder(features, lateral)
-        maps = self.head(decoded, self.grid(decoded).centres().to(decoded.device))
+        maps = self.head(decoded, self._grid(decoded).centres(decoded.device))
         points3d = maps.points3d - maps.points3d[:, :1]
         heatmaps = self._fold(maps.heatmaps[:, :JOINTS], features, decoded)
         twist, betas = self.twist_shape(features, heatmaps.detach(), points3d.detach())
@@ -203,17 +205,19 @@ class SkeletonNetwork(nn.Module):
 
     def extra_points(self, decoded: Tensor) -> dict[str, PointMaps]:
         """Points of the training-only conventions, from the decoder's map."""
-        centres = self.grid(decoded).centres().to(decoded.device)
+        centres = self._grid(decoded).centres(decoded.device)
         return {name: head(decoded, centres) for name, head in self.extra.items()}
 
-    def grid(self, decoded: Tensor) -> Grid:
+    def _grid(self, decoded: Tensor) -> Grid:
         """Where the cells of the decoder's map lie in the crop."""
-        light = self.variant == "light"
-        # ResNet's stride is centred (see `resnet`), MobileNetV2's cells begin at pixel 0
-        return Grid(decoded.shape[-1], *((16, 0.0) if light else (_FEATURE_STRIDE, 16.0)))
+        cells = int(decoded.shape[-1])
+        if self.variant == "light":  # MobileNetV2's cells begin at pixel 0
+            return Grid(cells, _LATERAL_STRIDE, 0.0)
+        return Grid(cells, _FEATURE_STRIDE, _CENTRED_OFFSET)
 
     def _fold(self, heatmaps: Tensor, features: Tensor, decoded: Tensor) -> Tensor:
-        grid = self.grid(decoded)
-        offset = 0.0 if self.variant == "light" else grid.offset
-        fold = grid.fold(features.shape[-1], _FEATURE_STRIDE, offset).to(heatmaps.device)
+        """Heatmaps (N, J, G, G) on the cells of the feature map, (N, J, S, S)."""
+        grid = self._grid(decoded)
+        coarse = Grid(int(features.shape[-1]), _FEATURE_STRIDE, grid.offset, ring=0)
+        fold = grid.fold(coarse, heatmaps.device)
         return fold @ heatmaps @ fold.T

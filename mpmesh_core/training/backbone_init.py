@@ -80,15 +80,15 @@ def start_from_tflite(backbone: MobileNetV2, path: str | Path, images: Tensor) -
         raise InputError(f"{path} has {len(folded)} convolutions, MobileNetV2 needs {len(units)}")
     for unit, source in zip(units, folded):
         weight = torch.from_numpy(source.weight.transpose(_axes(unit)).copy())
-        if weight.shape != unit[0].weight.shape:
+        if weight.shape != unit.conv.weight.shape:
             raise InputError(f"{path} is not MobileNetV2 at width 1.0: a kernel differs in shape")
-        unit[0].weight.copy_(weight)
+        unit.conv.weight.copy_(weight)
     _recreate_norms(backbone, units, folded, images)
 
 
 def _axes(unit: ConvNorm) -> tuple[int, int, int, int]:
     """File layout to torch's (outputs, inputs / groups, height, width)."""
-    return (3, 0, 1, 2) if unit[0].groups > 1 else (0, 3, 1, 2)
+    return (3, 0, 1, 2) if unit.conv.groups > 1 else (0, 3, 1, 2)
 
 
 def _recreate_norms(
@@ -104,7 +104,7 @@ def _recreate_norms(
             norm.weight.copy_((var + norm.eps).sqrt())
             norm.bias.copy_(bias + mean)
 
-        return unit[1].register_forward_pre_hook(hook)
+        return unit.norm.register_forward_pre_hook(hook)
 
     hooks = [measure(u, torch.from_numpy(f.bias)) for u, f in zip(units, folded)]
     was_training = backbone.training

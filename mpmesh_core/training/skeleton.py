@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from lightning import Fabric
 from torch import Tensor, nn
 
 from mpmesh_core.networks.checkpoint import load_checkpoint, save_checkpoint
+from mpmesh_core.networks.mobilenet import MobileNetV2
 from mpmesh_core.networks.skeleton import PointMaps, SkeletonConfig, SkeletonNetwork
 from mpmesh_core.training.augment import AugmentConfig
 from mpmesh_core.training.skeleton_data import PeopleStore
@@ -115,7 +116,8 @@ def freeze_early(network: SkeletonNetwork, stages: int) -> None:
     """Keep stem and first stages of a MobileNetV2 as they are, their norms' statistics too."""
     if network.variant != "light" or stages == 0:
         return
-    for part in (network.backbone.stem, *network.backbone.stages[:stages]):  # type: ignore[misc]
+    backbone = cast(MobileNetV2, network.backbone)
+    for part in (backbone.stem, *backbone.stages[:stages]):
         part.requires_grad_(False)
         part.eval()
 
@@ -145,7 +147,8 @@ class SkeletonTrainer:
             precision=config.precision,  # type: ignore[arg-type]
         )
         self.fabric.launch()
-        self.network = _starting_network(config).to(memory_format=torch.channels_last)
+        self.network = _starting_network(config)
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         freeze_early(self.network, config.frozen_stages)
         self.average = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.average.to(self.fabric.device)
@@ -200,7 +203,8 @@ class SkeletonTrainer:
         self.optimizer.zero_grad()
         decay = min(self.config.average, (1 + self.step) / (10 + self.step))
         update_average(self.average, self.network, decay)
-        return {"loss": float(loss), **{name: float(value) for name, value in terms.items()}}
+        terms["loss"] = loss
+        return {name: float(value.detach()) for name, value in terms.items()}
 
     def save(self) -> None:
         """Checkpoint of the averaged weights, and the state to resume from."""

@@ -91,7 +91,9 @@ def write_people(folder: Path | str, people: Iterable[tuple[Array, PersonSample]
             rows.append(arrays)
             shapes.append(patch.shape[:2])
     labels = {name: np.stack([row[name] for row in rows]) for name in rows[0]} if rows else {}
-    np.savez(folder / "labels.npz", patch_shape=np.array(shapes, np.int64), **labels)
+    labels["patch_shape"] = np.array(shapes, np.int64)
+    with (folder / "labels.npz").open("wb") as file:
+        np.savez(file, **labels)  # type: ignore[arg-type]
     os.replace(folder / "patches.bin.partial", folder / "patches.bin")
     return len(rows)
 
@@ -223,6 +225,6 @@ def mirror(labels: dict[str, Array], size: int) -> dict[str, Array]:
         points[:, 0] *= -1
         pixels[:, 0] = size - 1 - pixels[:, 0]
         mirrored[f"{name}3d"], mirrored[f"{name}2d"] = points, pixels
-    mirrored["twist"] = labels["twist"][list(TWIST_FLIP)] * np.float32([1, -1, 1])
-    mirrored["root"] = labels["root"] * np.float32([-1, 1, 1, 1])
+    mirrored["twist"] = labels["twist"][list(TWIST_FLIP)] * np.array([1, -1, 1], np.float32)
+    mirrored["root"] = labels["root"] * np.array([-1, 1, 1, 1], np.float32)
     return mirrored

@@ -70,7 +70,7 @@ def skeleton_losses(
         size: side of the crops [px].
     """
     pixel = 2.2 / size
-    terms = {}
+    terms: dict[str, Tensor] = {}
     for name, points in maps.items():
         share = weights.extra if name in EXTRA_POINTS else 1.0
         losses = point_losses(points, labels[f"{name}3d"], labels[f"{name}2d"], pixel)
