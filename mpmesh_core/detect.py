@@ -30,7 +30,7 @@ STRIDE = 32  # of the coarsest map: input sides are multiples of it
 PADDING = 114  # grey the networks were trained with
 DEFAULT_SIZE = 416  # [px] longer side
 DEFAULT_THRESHOLD = 0.3
-DEFAULT_NMS_IOU = 0.65  # people overlap more than most objects, so doubles need a high overlap
+DEFAULT_NMS_IOU = 0.6  # people overlap more than most objects, so doubles need a high overlap
 MAX_CANDIDATES = 512  # best scores that enter suppression
 
 

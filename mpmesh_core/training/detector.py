@@ -179,7 +179,7 @@ def learning_rate(config: DetectorTraining, step: int) -> float:
     if step < config.warmup:
         return config.lr * (step + 1) / config.warmup
     done = (step - config.warmup) / max(config.steps - config.warmup, 1)
-    return config.lr * (0.05 + 0.95 * 0.5 * (1 + np.cos(np.pi * min(done, 1.0))))
+    return float(config.lr * (0.05 + 0.95 * 0.5 * (1 + np.cos(np.pi * min(done, 1.0)))))
 
 
 def pad_boxes(views: list[AugmentedImage]) -> tuple[Tensor, Tensor, Tensor]:

@@ -307,7 +307,7 @@ class TestTraining:
         assert scores.recall_at_precision(0.9)[0] == 1.0
 
     def test_resumed_run_is_the_same_run(self, tmp_path: Path) -> None:
-        config, sets = self.config(tmp_path), self.sets()
+        config, sets = self.config(tmp_path, warmup=0), self.sets()
         torch.manual_seed(1)
         straight = TrainingState(DetectorNetwork(TINY), config)
         train_step(straight, config, sets)
