@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,10 @@ from mpmesh_core.types import Array
 OPEN_BODY = Path(__file__).parent.parent / "assets" / "open_body.npz"
 GENDERS = ("neutral", "male", "female")
 COMPONENTS = 10
+KEYS = (
+    "v_template", "shapedirs", "posedirs", "weights", "J_regressor", "kintree_table", "f",
+    "tip_regressor", "coco17_regressor", "h36m17_regressor", "mirror", "metadata",
+)  # fmt: skip
 
 # Vertices of the original SMPL mesh: the five tips in the order of `joints.TIPS`, and the face.
 SMPL_VERTICES = 6890
@@ -152,8 +157,8 @@ def _find_smpl(gender: str) -> Path:
 def _load_npz(path: Path) -> dict[str, Any]:
     try:
         with np.load(path, allow_pickle=False) as file:
-            return {key: file[key] for key in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zipfile.zlib.error) as error:  # type: ignore[attr-defined]
+            return {key: file[key] for key in KEYS if key in file.files}
+    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise WeightsError(f"{path} is not a readable .npz body file: {error}") from error
 
 
@@ -206,20 +211,25 @@ def _tips(raw: dict[str, Any], path: Path, count: int) -> Array:
     if "tip_regressor" in raw:
         return _floats(raw, path, "tip_regressor", (5, count))
     if count == SMPL_VERTICES:
-        return np.eye(count)[list(SMPL_TIPS)]
+        return _one_hot(SMPL_TIPS, count)
     raise WeightsError(
         f"{path} has {count} vertices, not SMPL's {SMPL_VERTICES}, and no 'tip_regressor' (5, V) "
         "for head top, hand tips and toe tips"
     )
 
 
+def _one_hot(vertices: tuple[int, ...], count: int) -> Array:
+    rows = np.zeros((len(vertices), count))
+    rows[np.arange(len(vertices)), vertices] = 1
+    return rows
+
+
 def _keypoint_regressors(raw: dict[str, Any], path: Path, joints: Array) -> dict[str, Array]:
     count = joints.shape[1]
     found: dict[str, Array] = {}
     if count == SMPL_VERTICES:
-        vertex = np.eye(count)
-        face = vertex[list(SMPL_FACE.values())]
-        head = vertex[[SMPL_FACE["nose"], SMPL_TIPS[0]]]
+        face = _one_hot(tuple(SMPL_FACE.values()), count)
+        head = _one_hot((SMPL_FACE["nose"], SMPL_TIPS[0]), count)
         found["coco17"] = np.concatenate([face, joints[list(COCO_LIMBS)]])
         found["h36m17"] = np.concatenate([joints[list(H36M_BODY)], head, joints[list(H36M_ARMS)]])
     beside = path.parent / "J_regressor_h36m.npy"

@@ -230,17 +230,19 @@ class BodyModel(nn.Module):
         self, which: str, regressor: Tensor, exact: dict[str, Tensor], dtype: torch.dtype
     ) -> None:
         """kp_k = sum_j R_j arm_kj(betas) + share_kj joint_j, arm and share from w_vj and reg_kv."""
-        pull = torch.einsum("kv,vj->kjv", regressor, exact["weights"])  # (K, 24, V)
+        used = regressor.any(0)  # few vertices, the folding is cheap on them
+        template, shapedirs = exact["v_template"][used], exact["shapedirs"][used]
+        pull = torch.einsum("kv,vj->kjv", regressor[:, used], exact["weights"][used])
         share = pull.sum(-1)  # (K, 24)
         joint_mean = exact["J_regressor"] @ exact["v_template"]
-        joint_dirs = torch.einsum("jv,vcb->jcb", exact["J_regressor"], exact["shapedirs"])
-        mean = torch.einsum("kjv,vc->jck", pull, exact["v_template"])
+        joint_dirs = (exact["J_regressor"] @ exact["shapedirs"].flatten(1)).unflatten(1, (3, -1))
+        mean = torch.einsum("kjv,vc->jck", pull, template)
         mean = mean - torch.einsum("kj,jc->jck", share, joint_mean)
-        dirs = torch.einsum("kjv,vcb->bjck", pull, exact["shapedirs"])
+        dirs = torch.einsum("kjv,vcb->bjck", pull, shapedirs)
         dirs = dirs - torch.einsum("kj,jcb->bjck", share, joint_dirs)
         folded = {"share": share, "mean": mean.flatten(), "dirs": dirs.flatten(1)}
         if "posedirs" in exact:
-            pose = torch.einsum("kjv,vcp->pjck", pull, exact["posedirs"])
+            pose = torch.einsum("kjv,vcp->pjck", pull, exact["posedirs"][used])
             folded["pose"] = pose.flatten(1)
         for key, value in folded.items():
             self.register_buffer(f"_{which}_{key}", value.to(dtype), persistent=False)

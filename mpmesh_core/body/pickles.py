@@ -16,15 +16,18 @@ import numpy as np
 from mpmesh_core.errors import WeightsError
 
 _ALLOWED = {
-    "numpy": {"ndarray", "dtype"},
-    "numpy.core.multiarray": {"_reconstruct", "scalar"},
-    "numpy._core.multiarray": {"_reconstruct", "scalar"},
-    "numpy.core.numeric": {"_frombuffer"},
-    "numpy._core.numeric": {"_frombuffer"},
-    "collections": {"OrderedDict"},
-    "_codecs": {"encode"},
-    "copyreg": {"_reconstructor"},
-    "builtins": {"object", "dict", "set", "list", "tuple", "bytearray"},
+    ("numpy", "ndarray"),
+    ("numpy", "dtype"),
+    ("collections", "OrderedDict"),
+    ("_codecs", "encode"),
+    ("copyreg", "_reconstructor"),
+    ("builtins", "object"),
+}
+# numpy.core was renamed in NumPy 2: its helpers are taken from NumPy's own pickles instead.
+_NUMPY = {
+    "_reconstruct": np.empty(0).__reduce__()[0],
+    "scalar": np.float64(0).__reduce__()[0],
+    "_frombuffer": np.empty(0).__reduce_ex__(5)[0],
 }
 _SPARSE = {"csc_matrix", "csr_matrix", "coo_matrix", "csc_array", "csr_array", "coo_array"}
 
@@ -55,7 +58,9 @@ class _Unpickler(pickle.Unpickler):
             import scipy.sparse
 
             return getattr(scipy.sparse, name)
-        if name in _ALLOWED.get(module, ()):
+        if module.startswith(("numpy.core.", "numpy._core.")) and name in _NUMPY:
+            return _NUMPY[name]
+        if (module, name) in _ALLOWED:
             return super().find_class(module, name)
         raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no SMPL file needs")
 

@@ -1,0 +1,170 @@
+"""body files: npz and pkl of the SMPL format, and every way in which they can be wrong."""
+
+from __future__ import annotations
+
+import copyreg
+import pickle
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+from body_samples import dense, smpl_content
+
+from mpmesh_core.body import find_body_file, load_body, read_body_file
+from mpmesh_core.body.files import OPEN_BODY, SMPL_TIPS
+from mpmesh_core.errors import MissingFileError, MPMeshError, UsageError, WeightsError
+
+
+@pytest.fixture
+def npz(tmp_path: Path) -> Path:
+    path = tmp_path / "body.npz"
+    np.savez(path, **dense(smpl_content()))
+    return path
+
+
+def write_chumpy_pickle(path: Path, content: dict) -> None:
+    """Pickle as SMPL's own files are: some arrays inside chumpy objects, protocol 2."""
+    module = types.ModuleType("chumpy.ch")
+    ch = type("Ch", (), {"__module__": "chumpy.ch"})
+    module.Ch = ch  # type: ignore[attr-defined]
+    sys.modules["chumpy"], sys.modules["chumpy.ch"] = types.ModuleType("chumpy"), module
+    try:
+        wrapped = dict(content)
+        for key in ("v_template", "shapedirs"):
+            wrapped[key] = ch()
+            wrapped[key].x = content[key]
+        path.write_bytes(pickle.dumps(wrapped, protocol=2))
+    finally:
+        del sys.modules["chumpy"], sys.modules["chumpy.ch"]
+
+
+class TestNpz:
+    def test_reads_back(self, npz: Path) -> None:
+        content, arrays = smpl_content(), read_body_file(npz)
+        np.testing.assert_array_equal(arrays.v_template, content["v_template"])
+        np.testing.assert_array_equal(arrays.J_regressor, content["J_regressor"].toarray())
+        np.testing.assert_array_equal(arrays.faces, content["f"])
+        assert arrays.posedirs is not None
+        assert set(arrays.keypoint_regressors) == {"coco17"}
+
+    def test_fewer_components_are_padded_and_more_cut(self, tmp_path: Path) -> None:
+        for given in (4, 16):
+            content = dense(smpl_content())
+            content["shapedirs"] = np.ones((97, 3, given))
+            np.savez(tmp_path / "body.npz", **content)
+            arrays = read_body_file(tmp_path / "body.npz")
+            assert arrays.shapedirs.shape == (97, 3, 10)
+            assert arrays.shapedirs.sum() == 97 * 3 * min(given, 10)
+
+    def test_zero_correctives_count_as_none(self, tmp_path: Path) -> None:
+        content = dense(smpl_content())
+        content["posedirs"] = np.zeros((97, 3, 207), np.int8)
+        np.savez(tmp_path / "body.npz", **content)
+        assert read_body_file(tmp_path / "body.npz").posedirs is None
+
+    def test_original_smpl_size_brings_tips_and_keypoints(self, tmp_path: Path) -> None:
+        content = dense(smpl_content(6890, tips=False))
+        content["posedirs"] = np.zeros((6890, 3, 207), np.int8)
+        np.savez(tmp_path / "SMPL_NEUTRAL.npz", **content)
+        arrays = read_body_file(tmp_path / "SMPL_NEUTRAL.npz")
+        np.testing.assert_array_equal(arrays.tip_regressor.argmax(1), SMPL_TIPS)
+        assert set(arrays.keypoint_regressors) == {"coco17", "h36m17"}
+
+    def test_h36m_regressor_beside_the_file(self, tmp_path: Path) -> None:
+        beside = np.random.default_rng(0).dirichlet(np.ones(97), 17)
+        np.save(tmp_path / "J_regressor_h36m.npy", beside)
+        np.savez(tmp_path / "body.npz", **dense(smpl_content()))
+        found = read_body_file(tmp_path / "body.npz").keypoint_regressors["h36m17"]
+        np.testing.assert_array_equal(found, beside)
+
+
+class TestPickle:
+    def test_chumpy_pickle_equals_npz(self, tmp_path: Path, npz: Path) -> None:
+        write_chumpy_pickle(tmp_path / "SMPL_MALE.pkl", smpl_content())
+        from_pickle, from_npz = read_body_file(tmp_path / "SMPL_MALE.pkl"), read_body_file(npz)
+        for key, value in from_npz.float_arrays().items():
+            np.testing.assert_array_equal(from_pickle.float_arrays()[key], value)
+
+    def test_code_in_a_pickle_does_not_run(self, tmp_path: Path) -> None:
+        class Evil:
+            def __reduce__(self) -> tuple:
+                return (open, (str(tmp_path / "hacked"), "w"))
+
+        path = tmp_path / "SMPL_MALE.pkl"
+        path.write_bytes(pickle.dumps({"v_template": Evil()}))
+        with pytest.raises(WeightsError, match="no SMPL file needs"):
+            read_body_file(path)
+        assert not (tmp_path / "hacked").exists()
+
+    def test_reconstructor_gives_no_way_out(self, tmp_path: Path) -> None:
+        path = tmp_path / "SMPL_MALE.pkl"
+        path.write_bytes(pickle.dumps({"f": copyreg.__newobj__}))
+        with pytest.raises(WeightsError, match="no SMPL file needs"):
+            read_body_file(path)
+
+    @pytest.mark.parametrize("content", [b"", b"not a pickle", pickle.dumps([1, 2])])
+    def test_not_a_body(self, tmp_path: Path, content: bytes) -> None:
+        (tmp_path / "x.pkl").write_bytes(content)
+        with pytest.raises(WeightsError, match="not a readable SMPL"):
+            read_body_file(tmp_path / "x.pkl")
+
+
+class TestErrors:
+    def test_missing_smpl_says_where_from_and_where_to(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("MPMESH_SMPL_DIR", str(tmp_path))
+        with pytest.raises(MissingFileError) as caught:
+            load_body("smpl", gender="female")
+        text = str(caught.value)
+        assert "\n" not in text
+        for part in ("SMPL_FEMALE.pkl", str(tmp_path), "https://smpl.is.tue.mpg.de"):
+            assert part in text
+
+    def test_smpl_folder_is_searched(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("MPMESH_SMPL_DIR", str(tmp_path))
+        write_chumpy_pickle(tmp_path / "SMPL_FEMALE.pkl", smpl_content())
+        assert load_body("smpl", gender="female").v_template.shape == (97, 3)
+
+    def test_unknown_gender(self) -> None:
+        with pytest.raises(UsageError, match="neutral, male, female"):
+            find_body_file("smpl", "robot")
+
+    def test_missing_path(self, tmp_path: Path) -> None:
+        with pytest.raises(MissingFileError, match="give 'open', 'smpl'"):
+            load_body(tmp_path / "nowhere.npz")
+
+    @pytest.mark.parametrize("cut", [0, 10, 4000, -3000])
+    def test_truncated_npz(self, tmp_path: Path, cut: int) -> None:
+        path = tmp_path / "broken.npz"
+        path.write_bytes(OPEN_BODY.read_bytes()[:cut])
+        with pytest.raises(WeightsError, match=r"broken\.npz is not a readable \.npz body file"):
+            load_body(path)
+
+    def test_damaged_bytes(self, tmp_path: Path) -> None:
+        content = bytearray(OPEN_BODY.read_bytes())
+        content[200_000:200_400] = bytes(400)
+        (tmp_path / "broken.npz").write_bytes(content)
+        with pytest.raises(WeightsError):
+            load_body(tmp_path / "broken.npz")
+
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            ({"weights": None}, "it has no 'weights'"),
+            ({"weights": np.zeros((96, 24))}, "'weights' must have shape"),
+            ({"kintree_table": np.zeros((2, 52), int)}, "52 joints are not SMPL's 24"),
+            ({"f": np.full((2, 3), 97)}, "indices of its 97 vertices"),
+            ({"v_template": np.full((97, 3), np.nan)}, "NaN"),
+            ({"tip_regressor": None}, "no 'tip_regressor'"),
+        ],
+    )
+    def test_wrong_content(self, tmp_path: Path, change: dict, message: str) -> None:
+        content = {**dense(smpl_content()), **change}
+        content = {key: value for key, value in content.items() if value is not None}
+        np.savez(tmp_path / "body.npz", **content)
+        with pytest.raises(MPMeshError, match=message) as caught:
+            load_body(tmp_path / "body.npz")
+        assert "body.npz" in str(caught.value)
