@@ -31,7 +31,7 @@ PADDING = 114  # grey the networks were trained with
 DEFAULT_SIZE = 416  # [px] longer side
 DEFAULT_THRESHOLD = 0.3
 DEFAULT_NMS_IOU = 0.6  # people overlap more than most objects, so doubles need a high overlap
-MAX_CANDIDATES = 512  # best scores that enter suppression
+MAX_CANDIDATES = 300  # best scores that enter suppression
 
 
 class Detector(Protocol):
@@ -95,14 +95,14 @@ def suppress(boxes: Array, scores: Array, iou: float) -> Array:
         Indices (K,) of the boxes that stay, best first; ties in their given order.
     """
     order = np.argsort(-scores, kind="stable")
-    boxes = boxes[order]
-    area = np.prod(np.maximum(boxes[:, 2:] - boxes[:, :2], 0), axis=1)
-    low = np.maximum(boxes[:, None, :2], boxes[None, :, :2])
-    high = np.minimum(boxes[:, None, 2:], boxes[None, :, 2:])
-    overlap = np.prod(np.maximum(high - low, 0), axis=2)
-    doubles = overlap > iou * (area[:, None] + area[None] - overlap)  # (N, N)
-    keep = np.ones(len(boxes), bool)
-    for index in range(len(boxes)):  # over candidates, each step one row
+    x1, y1, x2, y2 = boxes[order].T.copy()  # each (N,), contiguous: this runs every frame
+    area = np.maximum(x2 - x1, 0) * np.maximum(y2 - y1, 0)
+    width = np.minimum(x2[:, None], x2) - np.maximum(x1[:, None], x1)
+    height = np.minimum(y2[:, None], y2) - np.maximum(y1[:, None], y1)
+    overlap = np.maximum(width, 0) * np.maximum(height, 0)
+    doubles = overlap > iou * (area[:, None] + area - overlap)  # (N, N)
+    keep = np.ones(len(order), bool)
+    for index in range(len(order)):  # over candidates, each step one row
         if keep[index]:
             keep[index + 1 :] &= ~doubles[index, index + 1 :]
     return order[keep]
