@@ -123,7 +123,7 @@ class Bag:
             return camera_from_message(reader.deserialize(raw, connection.msgtype), rectified)
         except InputError as error:
             raise InputError(
-                f"{connection.topic} in {self.path}: {error}; give the camera with --camera or --fov"
+                f"{connection.topic} in {self.path}: {error}; give --camera or --fov"
             ) from None
 
     @contextmanager
