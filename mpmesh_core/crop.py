@@ -232,7 +232,7 @@ def _warp_map(source: Array, scale: float, px: Array, seen: Array, size: int) ->
     fine = cv2.resize(px, None, fx=_GRID_STEP, fy=_GRID_STEP)[keep, keep]
     if not seen.all():
         fine_seen = cv2.resize(seen, None, fx=_GRID_STEP, fy=_GRID_STEP)[keep, keep]
-        fine[fine_seen < 0.999] = -_FAR
+        fine[fine_seen < 0.5] = -_FAR
     return cv2.remap(source, fine, np.empty(0, np.float32), cv2.INTER_LINEAR)
 
 

@@ -118,7 +118,7 @@ class TestUnproject:
         k=st.tuples(*[st.floats(-0.03, 0.03)] * 4),
         at=st.tuples(st.floats(0, 1), st.floats(0, 1)),
     )
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=80, deadline=None)
     def test_round_trip_fisheye(self, fov: float, k: tuple, at: tuple) -> None:
         f = 400.0 / np.radians(fov / 2)  # the diagonal of an 640x480 image spans fov
         matrix = np.array([[f, 0, 319.5], [0, f, 239.5], [0, 0, 1]])
@@ -135,7 +135,7 @@ class TestUnproject:
         at=st.tuples(st.floats(0, 1), st.floats(0, 1)),
         fov=st.floats(30, 110),
     )
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=80, deadline=None)
     def test_round_trip_plumb_bob(self, k, p, k3, at, fov) -> None:
         f = 320.0 / np.tan(np.radians(fov / 2))
         matrix = np.array([[f, 0, 300.0], [0, f, 250.0], [0, 0, 1]])

@@ -161,8 +161,8 @@ class TestMappings:
 
 
 def reference_picture(image: np.ndarray, camera: Camera, crops: CropCameras) -> np.ndarray:
-    """Crops (N, S, S, 3) by the mean of 6x6 exact bilinear samples a pixel: slow and plain."""
-    n, S = 6, crops.size
+    """Crops (N, S, S, 3) by the mean of 4x4 exact bilinear samples a pixel: slow and plain."""
+    n, S = 4, crops.size
     at = (np.arange(S * n) + 0.5) / n - 0.5
     u, v = np.meshgrid(at, at)
     px = torch.tensor(np.stack((u, v), -1).reshape(1, -1, 2)).expand(len(crops), -1, -1)
@@ -213,7 +213,7 @@ class TestCropImages:
     def test_real_pictures_agree_with_the_slow_reference(self, model: str) -> None:
         camera = camera_of(model)
         image = smooth_image(camera)
-        crops = look_at(BOXES, camera, size=128)
+        crops = look_at(BOXES[:1], camera, size=128)
         exact = reference_picture(image, camera, crops)
         found = crop_images(image, camera, crops).permute(0, 2, 3, 1).numpy()
         assert np.abs(found - exact).mean() < 1.0
