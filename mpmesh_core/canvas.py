@@ -75,7 +75,7 @@ def put_text(
 
 
 def _thickness(height: float) -> int:
-    return max(1, round(height / 8))
+    return max(1, round(height / 9))
 
 
 def pill_size(text: str, height: float) -> tuple[int, int]:

@@ -111,6 +111,11 @@ def _unit(view: _View) -> float:
     return view.height / 480.0
 
 
+def _thin(view: _View) -> int:
+    """Width of thin lines [px]."""
+    return max(2, round(_unit(view)))
+
+
 def _pixels(points: Array) -> Array:
     return np.round(points).astype(np.int32)
 
@@ -118,14 +123,16 @@ def _pixels(points: Array) -> Array:
 def _draw_wedge(canvas: Array, view: _View, camera: Camera) -> None:
     middle = 0.5 * (camera.height - 1)
     edges = camera.unproject(np.array([[-0.5, middle], [camera.width - 0.5, middle]]))
-    reach = 4.0 * (view.width + view.height) / view.scale
+    reach = 2.0 * (view.width + view.height)  # [px], past every corner
     directions = edges[:, [0, 2]] / np.linalg.norm(edges[:, [0, 2]], axis=-1, keepdims=True)
-    ends = view.px(reach * directions[:, 0], reach * directions[:, 1])
     apex = view.px(0.0, 0.0)
-    cv2.fillPoly(canvas, [_pixels(np.stack([apex, *ends]))], _WEDGE, cv2.LINE_AA)
+    ends = apex + reach * directions * np.array([1.0, -1.0])
+    corners = np.stack([ends[:, 0], np.full(2, -reach)], axis=-1)
+    outline = np.stack([apex, ends[0], corners[0], corners[1], ends[1]])
+    cv2.fillPoly(canvas, [_pixels(outline)], _WEDGE, cv2.LINE_AA)
     for end in ends:
         line = _pixels(np.stack([apex, end]))
-        cv2.line(canvas, line[0].tolist(), line[1].tolist(), _WEDGE_EDGE, 2, cv2.LINE_AA)
+        cv2.line(canvas, line[0].tolist(), line[1].tolist(), _WEDGE_EDGE, _thin(view), cv2.LINE_AA)
 
 
 def _draw_grid(canvas: Array, view: _View) -> None:
@@ -136,10 +143,11 @@ def _draw_grid(canvas: Array, view: _View) -> None:
     for x in np.arange(-np.floor(half_width / step), half_width / step + 1e-6) * step:
         column = round(float(view.px(x, 0.0)[0]))
         colour = _GRID_AXIS if x == 0 else _GRID
-        cv2.line(canvas, (column, 0), (column, round(view.origin_v)), colour, 2)
+        cv2.line(canvas, (column, 0), (column, round(view.origin_v)), colour, _thin(view))
     for z in np.arange(0, ahead / step + 1e-6) * step:
         row = round(float(view.px(0.0, z)[1]))
-        cv2.line(canvas, (0, row), (view.width, row), _GRID_AXIS if z == 0 else _GRID, 2)
+        colour = _GRID_AXIS if z == 0 else _GRID
+        cv2.line(canvas, (0, row), (view.width, row), colour, _thin(view))
         if z > 0 and row > 0.09 * view.height:
             put_text(canvas, f"{z:g} m", 0.5 * text, row - 0.4 * text, text, _INK)
 
@@ -147,17 +155,19 @@ def _draw_grid(canvas: Array, view: _View) -> None:
 def _draw_ellipses(
     canvas: Array, view: _View, people: Sequence[Person], colours: Sequence[Colour]
 ) -> None:
-    """Where people stand at 2 sigma, as far as the placement knows."""
+    """A spot under each person, and where they stand at 2 sigma as the placement knows it."""
     if not people:
         return
     tinted = canvas.copy()
     ellipses = [_ellipse(view, person) for person in people]
+    spot = round(max(0.3 * view.scale, 9.0 * _unit(view)))  # so that far people are seen
     for (centre, axes, angle), colour in zip(ellipses, colours):
         cv2.ellipse(tinted, centre, axes, angle, 0, 360, colour, -1, cv2.LINE_AA)
-    cv2.addWeighted(tinted, 0.22, canvas, 0.78, 0, dst=canvas)
+        cv2.circle(tinted, centre, spot, colour, -1, cv2.LINE_AA)
+    cv2.addWeighted(tinted, 0.26, canvas, 0.74, 0, dst=canvas)
     for (centre, axes, angle), colour in zip(ellipses, colours):
         soft = _mixed(colour, (0, 0, 0), 0.38)
-        cv2.ellipse(canvas, centre, axes, angle, 0, 360, soft, 2, cv2.LINE_AA)
+        cv2.ellipse(canvas, centre, axes, angle, 0, 360, soft, _thin(view), cv2.LINE_AA)
 
 
 def _ellipse(view: _View, person: Person) -> tuple[list[int], tuple[int, int], float]:
@@ -225,9 +235,9 @@ def _draw_motion(canvas: Array, view: _View, person: Person, colour: Colour) -> 
     length = float(np.linalg.norm(ends[1] - ends[0]))
     tip = min(0.4, 9.0 * _unit(view) / max(length, 1.0))
     a, b = (_pixels(end).tolist() for end in ends)
-    cv2.arrowedLine(canvas, a, b, _BACKGROUND, 7, cv2.LINE_AA, 0, tip)
+    cv2.arrowedLine(canvas, a, b, _BACKGROUND, 3 * _thin(view), cv2.LINE_AA, 0, tip)
     light = _mixed(colour, _WHITE, 0.55)
-    cv2.arrowedLine(canvas, a, b, light, 3, cv2.LINE_AA, 0, tip)
+    cv2.arrowedLine(canvas, a, b, light, _thin(view) + 1, cv2.LINE_AA, 0, tip)
 
 
 def _draw_name(canvas: Array, view: _View, person: Person, mesh: Array, colour: Colour) -> None:
@@ -236,8 +246,9 @@ def _draw_name(canvas: Array, view: _View, person: Person, mesh: Array, colour: 
         return
     text, height = f"{person.track_id}", 10.0 * _unit(view)
     width, gap = text_size(text, height)[0], 0.5 * height
-    right = float(view.px(mesh[:, 0].max(), 0.0)[0]) + gap
-    left = float(view.px(mesh[:, 0].min(), 0.0)[0]) - gap - width
+    middle, spot = float(view.px(person.position[0], 0.0)[0]), 9.0 * _unit(view)
+    right = max(float(view.px(mesh[:, 0].max(), 0.0)[0]), middle + spot) + gap
+    left = min(float(view.px(mesh[:, 0].min(), 0.0)[0]), middle - spot) - gap - width
     walks_right = person.velocity is not None and person.velocity[0] > 0.1
     wanted = left if (walks_right and left > 0) or right + width > view.width else right
     base = float(view.px(0.0, person.position[2])[1]) + 0.5 * height
