@@ -20,7 +20,7 @@ from mpmesh_core.camera import Camera
 from mpmesh_core.training.fit import FitInput, FitResult, project
 from mpmesh_core.training.labels import LabelledImage, PersonLabel
 from mpmesh_core.training.scene import PersonTruth, Scene
-from mpmesh_core.training.teachers import COCO_IN_MEDIAPIPE, FOLLOWS
+from mpmesh_core.training.teaching import COCO_IN_MEDIAPIPE, FOLLOWS
 
 Array = np.ndarray
 
@@ -75,11 +75,16 @@ def scenes(
 
 
 def trust_3d(data: FitInput, result: FitResult) -> Tensor:
-    """(N,) weights 0..1: full up to 0.12 torso lengths of mean reprojection error, none from 0.25;
-    likewise from 20 to 40 degrees of mean difference to the teacher's bones."""
+    """(N,) weights 0..1 of the fitted bodies.
+
+    Full up to 0.12 torso lengths of mean reprojection error, none from 0.25; likewise from 20 to
+    40 degrees of mean difference to the teacher's bones; and less for people of whom the teacher
+    sees less than 80 % of the limbs, none below 40 % (what is out of view is only the prior's).
+    """
     in_picture = ((0.25 - reprojection_error(data, result)) / 0.13).clamp(0.0, 1.0)
     in_space = ((0.7 - result.bone_error) / 0.35).clamp(0.0, 1.0)
-    return in_picture * in_space
+    limbs = (data.world_weight[:, list(LSP_IN_MEDIAPIPE)] > 0.3).float().mean(-1)
+    return in_picture * in_space * ((limbs - 0.4) / 0.4).clamp(0.0, 1.0)
 
 
 def reprojection_error(data: FitInput, result: FitResult) -> Tensor:

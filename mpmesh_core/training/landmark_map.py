@@ -88,7 +88,7 @@ def _pair(left: Row) -> list[Row]:
 
 
 def _coco_rows() -> list[Row]:
-    limbs = ("spine3", "left_shoulder", "left_elbow", "pelvis", "left_hip", "left_knee")
+    limbs = ("left_collar", "left_shoulder", "left_elbow", "pelvis", "left_hip", "left_knee")
     rows: list[Row] = [(_COCO, "head", (0.0, 0.0, 0.0))]
     for first in (1, 3):
         rows += _pair((_COCO + first, "head", (0.0, 0.0, 0.0)))

@@ -17,7 +17,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field
 
 from mpmesh_core.body import BodyModel, load_body
-from mpmesh_core.training.fit import FitConfig, fit
+from mpmesh_core.training.fit import FitConfig, fit_many
 from mpmesh_core.training.fit_labels import fit_input, scenes
 from mpmesh_core.training.labels import (
     LabelledImage,
@@ -28,7 +28,7 @@ from mpmesh_core.training.labels import (
     read_posetrack,
 )
 from mpmesh_core.training.scene import write_shard
-from mpmesh_core.training.teachers import Teachers
+from mpmesh_core.training.teaching import Teachers
 
 Progress = Callable[[str], None]
 
@@ -43,7 +43,7 @@ class RealConfig(BaseModel):
     body: str = Field("open", description="body model to fit: open, smpl or a file")
     val: int = Field(200, ge=1, description="LSP-extended photos held out, from the end")
     limit: int | None = Field(None, ge=1, description="photos per source, None for all")
-    steps: int = Field(300, ge=1, description="steps of the fit")
+    steps: int = Field(150, ge=1, description="steps of the fit")
     shard: int = Field(500, ge=1, description="photos in a shard")
     least_height: float = Field(64.0, ge=0, description="lower boxes are left out [px]")
 
@@ -98,11 +98,10 @@ def write_fits(
 ) -> dict[str, int]:
     """Fit the people of all photos together and write the shards of one split."""
     data = fit_input(images)
-    result = fit(
-        body,
-        data,
-        FitConfig(steps=config.steps),
-        lambda step, energy: progress(f"fit {split}: step {step}, energy {energy:.1f}"),
+    total = len(data.size)
+    settings = FitConfig(steps=config.steps)
+    result = fit_many(
+        body, data, settings, progress=lambda done: progress(f"fit {split}: {done} of {total}")
     )
     folder = config.output / split
     folder.mkdir(parents=True, exist_ok=True)
@@ -112,5 +111,5 @@ def write_fits(
         write_shard(folder / f"shard-{number:05d}.npz", chunk)
         number += 1
         trusted += sum(person.weight_3d > 0 for scene in chunk for person in scene.people)
-    progress(f"{split}: {len(images)} photos, {len(data.size)} people, {trusted} with 3D")
-    return {split: len(images), f"{split}_people": len(data.size), f"{split}_3d": trusted}
+    progress(f"{split}: {len(images)} photos, {total} people, {trusted} with 3D")
+    return {split: len(images), f"{split}_people": total, f"{split}_3d": trusted}

@@ -1,17 +1,16 @@
-"""teachers: published networks that label the people of photos that have no labels.
+"""teachers: published networks that label people in photos without labels.
 
 In   a picture (H, W, 3) uint8 RGB and boxes (4,) [px]; network files given by the user
-Out  `TeacherPose` a person: 33 landmarks in px with weights and in metres (hip-centred, camera
-     axes), COCO-17 in px with weights, and how far the two networks disagree
+Out  boxes (`PersonFinder`, RTMDet), 33 landmarks in px and metres (`LandmarkTeacher`, MediaPipe
+     Pose landmark), COCO-17 in px (`HeatmapTeacher`)
 
-`PersonFinder` (RTMDet) finds boxes, `LandmarkTeacher` (MediaPipe Pose landmark) and
-`HeatmapTeacher` (COCO-17 heatmaps) label one box each, `agree` weighs one against the other.
-Used only to make training labels, never at run time; it fits no body: that is `fit`.
+Used only to make training labels, never at run time. Whom to believe is decided in `teaching`.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ import numpy as np
 
 from mpmesh_core.errors import MissingPackageError
 from mpmesh_core.joints import COCO_FLIP
-from mpmesh_core.training.labels.base import LabelledImage, PersonLabel, existing
+from mpmesh_core.training.labels.base import existing
 
 Array = np.ndarray
 
@@ -28,25 +27,17 @@ _PAIRS = tuple(i + 1 if i % 2 else i - 1 for i in range(11, 33))
 MEDIAPIPE_FLIP = (0, 4, 5, 6, 1, 2, 3, 8, 7, 10, 9, *_PAIRS)
 """Index of each MediaPipe landmark's mirror twin."""
 
-COCO_IN_MEDIAPIPE = (0, 2, 5, 7, 8, 11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 28)
-"""The MediaPipe landmark nearest in meaning to each COCO keypoint."""
-
-FOLLOWS = {17: 9, 19: 9, 21: 9, 18: 10, 20: 10, 22: 10, 29: 15, 31: 15, 30: 16, 32: 16}
-"""Landmarks without a COCO twin, and whose trust they share: fingers the wrist, feet the ankle."""
-
 _CROP = 256  # side of MediaPipe's landmark input [px]
 _HIP_CENTRE, _CIRCLE = 33, 34  # its extra landmarks: middle of the body circle, point on it
 
 
 @dataclass(frozen=True)
-class TeacherPose:
-    """What the teachers say about one person."""
+class Reading:
+    """What the landmark network says about one person."""
 
-    mediapipe33: Array  # (33, 3) px, weight 0..1
-    coco17: Array  # (17, 3) px, weight 0..1
+    landmarks: Array  # (33, 3) px, weight: visibility times agreement with the mirrored picture
     world: Array  # (33, 3) [m], hip-centred, camera axes
-    presence: float  # the landmark network's belief that a person is there, 0..1
-    disagreement: float  # median distance of the limb joints [torso lengths], inf if none agree
+    presence: float  # its belief that a person is there, 0..1
 
 
 @dataclass(frozen=True)
@@ -145,15 +136,19 @@ class LandmarkTeacher:
         shapes = {tuple(d["shape"]): d["index"] for d in self._model.get_output_details()}
         self._outputs = [shapes[shape] for shape in ((1, 195), (1, 117), (1, 1))]
 
-    def __call__(self, image: Array, box: Array) -> tuple[Array, Array, float]:
-        """Label one person: find the upright window from the box, then read it both ways round.
+    def readings(self, image: Array, box: Array) -> Iterator[Reading]:
+        """Label one person taken to stand upright, lie either way, or stand upside down.
 
-        Returns:
-            landmarks (33, 3) px and weight (visibility times agreement with the mirrored
-            picture), world (33, 3) [m] hip-centred in camera axes, presence 0..1.
+        The network reads only people who are upright in its window; whoever takes the readings
+        stops at a good one.
         """
+        for turns in (0, 1, -1, 2):
+            yield self._label(image, box, turns * np.pi / 2)
+
+    def _label(self, image: Array, box: Array, angle: float) -> Reading:
+        """Find the upright window from box and angle, then read it both ways round."""
         extent = 1.25 * float(max(box[2] - box[0], box[3] - box[1], 2))
-        roi = Roi((box[:2] + box[2:]) / 2.0, extent, 0.0)
+        roi = Roi((box[:2] + box[2:]) / 2.0, extent, angle)
         for _ in range(2):
             points, _, _ = self._read(roi.crop(image))
             roi = _upright(roi, points, extent)
@@ -168,7 +163,7 @@ class LandmarkTeacher:
         metres = (world + (twin_world * mirror)[flip]) / 2
         metres = np.column_stack([metres[:, :2] @ roi.axes.T, metres[:, 2]])
         landmarks = np.column_stack([pixels, weight]).astype(np.float32)
-        return landmarks, metres.astype(np.float32), min(presence, twin_presence)
+        return Reading(landmarks, metres.astype(np.float32), min(presence, twin_presence))
 
     def _read(self, crop: Array) -> tuple[Array, Array, float]:
         """Run the network: (39, 3) window x, y in 0..1 and visibility, world (33, 3), presence."""
@@ -179,85 +174,6 @@ class LandmarkTeacher:
         seen = 1 / (1 + np.exp(-np.minimum(rows[:, 3], rows[:, 4])))
         points = np.column_stack([rows[:, :2] / _CROP, seen])
         return points, world.reshape(39, 3)[:33], float(presence[0])
-
-
-class Teachers:
-    """All teachers together, from a folder with their files.
-
-    Args:
-        folder: holds rtmdet-nano/end2end.onnx, mediapipe-pose/pose_landmark_lite.tflite and
-            ultralight-simplepose/model/deploy.onnx.
-        most_disagreement: people on whom the two pose teachers differ more are left out
-            [torso lengths].
-        least_presence: people whom the landmark network believes in less are left out.
-    """
-
-    def __init__(
-        self, folder: str | Path, most_disagreement: float = 0.15, least_presence: float = 0.8
-    ) -> None:
-        root = Path(folder)
-        self._find = PersonFinder(root / "rtmdet-nano" / "end2end.onnx")
-        self._landmarks = LandmarkTeacher(root / "mediapipe-pose" / "pose_landmark_lite.tflite")
-        self._heatmaps = HeatmapTeacher(root / "ultralight-simplepose" / "model" / "deploy.onnx")
-        self._limits = most_disagreement, least_presence
-
-    def label(self, image: LabelledImage, least_height: float) -> LabelledImage:
-        """Return the photo with those of its people whom the teachers agree on.
-
-        Args:
-            image: with boxes, or without people: then they are looked for.
-            least_height: of a box [px].
-        """
-        picture = image.decode()
-        people = image.people or [PersonLabel(row[:4]) for row in self._find(picture)]
-        tall = [p for p in people if p.box[3] - p.box[1] >= least_height and not p.crowd]
-        taught = [(person, self._read(picture, person.box)) for person in tall]
-        most, least = self._limits
-        kept = tuple(
-            replace(
-                person,
-                keypoints={**person.keypoints, "coco17": t.coco17, "mediapipe33": t.mediapipe33},
-                teacher3d=t.world,
-            )
-            for person, t in taught
-            if t.disagreement <= most and t.presence >= least
-        )
-        complete = image.complete and len(kept) == len(image.people)
-        return replace(image, people=kept, complete=complete)
-
-    def _read(self, picture: Array, box: Array) -> TeacherPose:
-        landmarks, world, presence = self._landmarks(picture, box)
-        return agree(landmarks, world, presence, self._heatmaps(picture, box))
-
-
-def agree(
-    landmarks: Array, world: Array, presence: float, coco: Array, reach: float = 0.2
-) -> TeacherPose:
-    """Weigh two teachers by how well they agree.
-
-    Args:
-        landmarks: (33, 3) px and weight from the landmark network.
-        world: (33, 3) [m].
-        presence: of the landmark network.
-        coco: (17, 3) px and heatmap peak.
-        reach: distance at which the weight has dropped to 0.37 [torso lengths].
-    """
-    twins = list(COCO_IN_MEDIAPIPE)
-    torso = landmarks[[11, 12], :2].mean(0) - landmarks[[23, 24], :2].mean(0)
-    shoulders = landmarks[11, :2] - landmarks[12, :2]
-    size = max(float(np.linalg.norm(torso)), 1.2 * float(np.linalg.norm(shoulders)), 1.0)
-    apart = np.linalg.norm(landmarks[twins, :2] - coco[:, :2], axis=1) / size
-    trust = np.exp(-((apart / reach) ** 2))
-    both = landmarks.copy()
-    both[twins, 2] *= trust
-    for extra, owner in FOLLOWS.items():
-        both[extra, 2] *= trust[owner]
-    seen = np.minimum(1, coco[:, 2] / 0.5) * (coco[:, 2] > 0.2)
-    keypoints = np.column_stack([coco[:, :2], seen * trust]).astype(np.float32)
-    limbs = np.arange(17) >= 5
-    judged = limbs & (landmarks[twins, 2] > 0.5) & (coco[:, 2] > 0.2)
-    disagreement = float(np.median(apart[judged])) if judged.sum() >= 4 else float("inf")
-    return TeacherPose(both, keypoints, world, presence, disagreement)
 
 
 def _upright(roi: Roi, points: Array, extent: float) -> Roi:
