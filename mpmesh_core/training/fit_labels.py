@@ -28,7 +28,7 @@ CONVENTIONS = {"lsp14": 14, "coco17": 17, "mediapipe33": 33}
 LSP_IN_MEDIAPIPE = (28, 26, 24, 23, 25, 27, 16, 14, 12, 11, 13, 15)
 """The MediaPipe landmark nearest in meaning to LSP's first twelve joints."""
 
-FOV_DEG = {"lspet": 35.0, "pennfudan": 55.0, "coco128": 55.0, "posetrack": 50.0}
+FOV_DEG = {"lspet": 35.0, "pennfudan": 55.0, "coco128": 55.0}
 """Assumed field of view along the longer side; LSP-extended is cropped around the person."""
 
 _TEACHER = {"coco17": 0.5, "mediapipe33": 0.3}  # weight beside a human label's 1

@@ -1,10 +1,11 @@
 """real: photos with 2D labels and teacher 3D become scenes with fitted bodies.
 
-In   the data folder (LSP-extended, Penn-Fudan, COCO subset, PoseTrack clips, teacher networks)
+In   the data folder (LSP-extended, Penn-Fudan, COCO subset, teacher networks)
 Out  shards of `Scene`s: `train` and `val` (the last LSP-extended photos), each person with the
      keypoints of its labels and a body whose `weight_3d` says how far to trust it
 
-Photos of the COCO keypoint file are test photos and stay out. The photos' cameras are unknown, so
+Photos of the COCO keypoint file are test photos and stay out. So do the PoseTrack clips: their
+frames have skeletons, boxes and masks drawn into the picture. The photos' cameras are unknown, so
 a field of view is assumed for each source; the bodies' distance is only as good as that.
 """
 
@@ -25,7 +26,6 @@ from mpmesh_core.training.labels import (
     read_coco_subset,
     read_lspet,
     read_pennfudan,
-    read_posetrack,
 )
 from mpmesh_core.training.scene import write_shard
 from mpmesh_core.training.teaching import Teachers
@@ -75,7 +75,6 @@ def teach(config: RealConfig, progress: Progress = print) -> list[LabelledImage]
     sources: dict[str, Iterator[LabelledImage]] = {
         "Penn-Fudan": read_pennfudan(root / "pennfudan"),
         "COCO subset": read_coco_subset(root / "coco128x2", exclude=tests),
-        "PoseTrack": read_posetrack(root / "posetrack17"),
     }
     taught: list[LabelledImage] = []
     for name, source in sources.items():

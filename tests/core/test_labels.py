@@ -19,7 +19,6 @@ from mpmesh_core.training.labels import (
     read_coco_subset,
     read_lspet,
     read_pennfudan,
-    read_posetrack,
 )
 from mpmesh_core.training.labels.base import decode_rgb, keypoint_box, mask_box
 
@@ -140,15 +139,6 @@ class TestCoco:
         assert image.people[1].crowd
         assert image.people[1].box[0] == pytest.approx(8.5)
         assert keypoint_image_names(path) == {"x.jpg"}
-
-
-class TestPoseTrack:
-    def test_frames_in_order_without_people(self, tmp_path: Path) -> None:
-        for name in ("b/2", "a/10", "a/02"):
-            write(tmp_path / f"{name}.jpg", jpeg())
-        images = list(read_posetrack(tmp_path))
-        assert [image.name for image in images] == ["a/02.jpg", "a/10.jpg", "b/2.jpg"]
-        assert all(image.people == () and not image.complete for image in images)
 
 
 class TestBase:

@@ -11,7 +11,6 @@ from mpmesh_core.training.labels.coco import (
 )
 from mpmesh_core.training.labels.lspet import read_lspet
 from mpmesh_core.training.labels.pennfudan import read_pennfudan
-from mpmesh_core.training.labels.posetrack import read_posetrack
 
 __all__ = [
     "LabelledImage",
@@ -21,5 +20,4 @@ __all__ = [
     "read_coco_subset",
     "read_lspet",
     "read_pennfudan",
-    "read_posetrack",
 ]

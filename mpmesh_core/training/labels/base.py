@@ -35,7 +35,7 @@ class LabelledImage:
     """One picture with its people."""
 
     name: str  # unique within the source
-    source: str  # lspet, pennfudan, coco128, posetrack
+    source: str  # lspet, pennfudan, coco128, coco_keypoints
     encoded: bytes  # JPEG or PNG file content
     width: int  # [px]
     height: int  # [px]
