@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from mpmesh_core.body.build.mesh import is_watertight
+from mpmesh_core.body.build.mesh import Mesh, is_watertight
 from mpmesh_core.body.build.regressors import convex_regressor, joint_regressor, symmetric
 from mpmesh_core.body.build.shape_space import learn_shape_space
 from mpmesh_core.body.build.skinning import merge_weights
@@ -69,7 +69,11 @@ class TestSkinning:
         weights = rng.dirichlet(np.ones(len(bones)), 100)
         weights[50:] = weights[:50][:, swap]
         joints = np.cumsum(np.full((24, 3), 0.01), axis=0)
-        merged = merge_weights(weights, bones, template, joints, twins)
+        ring = np.stack(
+            [np.arange(50), np.roll(np.arange(50), 1), np.roll(np.arange(50), 2)], axis=1
+        )
+        mesh = Mesh(np.arange(100), np.concatenate([ring, twins[ring][:, ::-1]]), twins)
+        merged = merge_weights(weights, bones, template, mesh, joints)
         assert ((merged > 0).sum(1) <= 4).all()
         np.testing.assert_allclose(merged.sum(1), 1)
         np.testing.assert_array_equal(merged[twins][:, SMPL_FLIP], merged)
