@@ -59,20 +59,19 @@ class TestSkinning:
     def test_four_influences_symmetric(self) -> None:
         rng = np.random.default_rng(0)
         template, twins = mirrored_cloud(rng, 50)
-        template[[0, 50], 0] = 0
-        template[50] = template[0]
+        template[[0, 50], 0], twins[[0, 50]] = 0, [0, 50]  # two on the midline
         bones = (
             "root", "spine03", "neck01", "neck03", "head", "clavicle.L", "clavicle.R",
             "upperarm01.L", "upperarm01.R", "upperleg01.L", "upperleg01.R",
         )  # fmt: skip
         swap = [0, 1, 2, 3, 4, 6, 5, 8, 7, 10, 9]
         weights = rng.dirichlet(np.ones(len(bones)), 100)
-        weights[50:] = weights[:50][:, swap]
+        weights[51:] = weights[1:50][:, swap]
         joints = np.cumsum(np.full((24, 3), 0.01), axis=0)
-        ring = np.stack(
-            [np.arange(50), np.roll(np.arange(50), 1), np.roll(np.arange(50), 2)], axis=1
-        )
-        mesh = Mesh(np.arange(100), np.concatenate([ring, twins[ring][:, ::-1]]), twins)
+        ring = np.stack([np.roll(np.arange(50), step) for step in range(3)], axis=1)
+        bridge = np.array([[50, 1, 51], [50, 51, 1]])
+        faces = np.concatenate([ring, twins[ring][:, ::-1], bridge])
+        mesh = Mesh(np.arange(100), faces, twins)
         merged = merge_weights(weights, bones, template, mesh, joints)
         assert ((merged > 0).sum(1) <= 4).all()
         np.testing.assert_allclose(merged.sum(1), 1)
