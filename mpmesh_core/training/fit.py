@@ -217,7 +217,6 @@ def _learn_offsets(
 ) -> dict[str, Tensor]:
     """One Gauss-Newton step of all landmark offsets with the bodies held still."""
     posed = landmarks(body, state, offsets)
-    assert posed.turned is not None
     learned = {}
     sigma = (config.pixel_sigma * data.size)[:, None, None]
     reach = config.robust * widen

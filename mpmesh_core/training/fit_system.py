@@ -87,8 +87,8 @@ class Landmarks:
     """All conventions' landmarks of posed bodies, and how they move."""
 
     points: dict[str, Tensor]  # convention -> (N, K, 3) [m]
+    turned: Tensor  # (N, 24, 3, 3) global rotations
     moves: dict[str, Tensor] = field(default_factory=dict)  # -> (N, K, 3, 85) derivatives
-    turned: Tensor | None = None  # (N, 24, 3, 3) global rotations
 
 
 @dataclass(frozen=True)
@@ -109,12 +109,12 @@ def landmarks(
     maps = {name: landmark_map(name) for name in offsets}
     points = {name: m.place(anchors, turned, offsets[name]) for name, m in maps.items()}
     if not moves:
-        return Landmarks(points, turned=turned)
+        return Landmarks(points, turned)
     axes = turned @ _right_jacobian(state.pose)  # (N, 24, 3, 3)
     shapes = _shape_moves(body, turned)  # (N, 46, 3, 10)
     joints = anchors[:, :24]
     derivatives = {name: _moves(m, points[name], joints, axes, shapes) for name, m in maps.items()}
-    return Landmarks(points, derivatives, turned)
+    return Landmarks(points, turned, derivatives)
 
 
 def system(

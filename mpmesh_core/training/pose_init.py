@@ -157,4 +157,7 @@ def _limit(rotvec: Tensor, most: float) -> Tensor:
 
 
 def _unit(vector: Tensor) -> Tensor:
-    return vector / vector.norm(dim=-1, keepdim=True).clamp(min=_EPS)
+    """The direction of `vector`; of one without length, some direction."""
+    length = vector.norm(dim=-1, keepdim=True)
+    spare = vector.new_tensor([0.0, 1.0, 0.0]).expand(vector.shape)
+    return torch.where(length > _EPS, vector / length.clamp(min=_EPS), spare)
