@@ -43,6 +43,35 @@ def synthesize(settings: Settings = None, config: Config = None) -> None:
     synthesize_shards(read_settings(SynthesisConfig, config, settings or ()), typer.echo)
 
 
+@app.command("start")
+def start(
+    data: Annotated[Path, typer.Option(envvar="MPMESH_TEST_DATA", help="The data folder.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Checkpoint to write.")],
+) -> None:
+    """Start the light skeleton network from ImageNet weights.
+
+    Example: mpmesh train start --data ../data --output runs/start.safetensors
+    """
+    from mpmesh_core.training.skeleton_start import imagenet_start
+
+    typer.echo(imagenet_start(data, output))
+
+
+@app.command("people")
+def people(
+    scenes: Annotated[Path, typer.Argument(help="Folder of scene shards, or LSP-extended's.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")],
+    real: Annotated[bool, typer.Option("--real", help="Photos with fitted bodies.")] = False,
+) -> None:
+    """Cut the people out of scenes, as the skeleton trainer reads them.
+
+    Example: mpmesh train people runs/real/train --real --output runs/people/real
+    """
+    from mpmesh_core.training.skeleton_start import prepare_people
+
+    typer.echo(f"{prepare_people(scenes, output, real)} people in {output}")
+
+
 @app.command("detector")
 def detector(settings: Settings = None, config: Config = None) -> None:
     """Train the person detector.

@@ -45,34 +45,42 @@ class ClipReport:
 
 
 @dataclass(frozen=True)
-class _Truth:
+class PosedTruth:
+    """One person as they truly stood."""
+
+    visibility: float  # 0..1
     joints: Array  # (24, 3) [m]
     vertices: Array  # (V, 3) [m]
 
 
 def evaluate_clip(pipeline: Pipeline, scenes: Iterable[Scene], fps: float = FPS) -> ClipReport:
     """Run the pipeline over the scenes as frames of one video; see the module's protocol."""
-    results = []
-    kept = []
-    for index, scene in enumerate(scenes):
-        results.append(pipeline(scene.image, scene.camera, stamp=index / fps, frame=index))
-        kept.append([(person, _pose(pipeline.body, person)) for person in scene.people])
-    return compare_clip(results, kept, pipeline.body)
+    kept = list(scenes)
+    results = [
+        pipeline(scene.image, scene.camera, stamp=index / fps, frame=index)
+        for index, scene in enumerate(kept)
+    ]
+    return compare_clip(results, posed_truths(kept, pipeline.body), pipeline.body)
+
+
+def posed_truths(scenes: Iterable[Scene], body: BodyModel) -> list[list[PosedTruth]]:
+    """Joints and vertices of every person of every scene."""
+    return [[_pose(body, person) for person in scene.people] for scene in scenes]
 
 
 def compare_clip(
-    results: list[FrameResult], truths: list[list[tuple[PersonTruth, _Truth]]], body: BodyModel
+    results: list[FrameResult], truths: list[list[PosedTruth]], body: BodyModel
 ) -> ClipReport:
     """Compare results with the truths of the same frames."""
     errors, tracks = [], {}
     visible = wrong = switches = 0
     for result, frame in zip(results, truths):
-        measured = [person for person in result.people if person.state != "coasted"]
-        pairs = _match(measured, [truth for _, truth in frame])
-        visible += sum(person.visibility >= 0.5 for person, _ in frame)
+        measured = [person for person in result.people if person.state not in ("coasted", "lost")]
+        pairs = _match(measured, frame)
+        visible += sum(truth.visibility >= 0.5 for truth in frame)
         wrong += len(measured) - len(pairs)
         for found, index in pairs:
-            errors.append(_errors(found, frame[index][1], body))
+            errors.append(_errors(found, frame[index], body))
             switches += tracks.get(index, found.track_id) != found.track_id
             tracks[index] = found.track_id
     rows = np.array(errors).reshape(-1, 5)
@@ -98,13 +106,13 @@ def clip_table(report: ClipReport) -> Table:
     return table
 
 
-def _pose(body: BodyModel, person: PersonTruth) -> _Truth:
+def _pose(body: BodyModel, person: PersonTruth) -> PosedTruth:
     tensors = (torch.from_numpy(x) for x in (person.rotations, person.betas, person.transl))
     posed = body.cpu()(*tensors)
-    return _Truth(posed.joints.numpy(), posed.vertices.numpy())
+    return PosedTruth(person.visibility, posed.joints.numpy(), posed.vertices.numpy())
 
 
-def _match(people: list[Person], truths: list[_Truth]) -> list[tuple[Person, int]]:
+def _match(people: list[Person], truths: list[PosedTruth]) -> list[tuple[Person, int]]:
     if not people or not truths:
         return []
     found = np.stack([person.joints[0] for person in people])
@@ -114,7 +122,7 @@ def _match(people: list[Person], truths: list[_Truth]) -> list[tuple[Person, int
     return [(people[r], int(c)) for r, c in zip(rows, columns) if distance[r, c] <= MAX_DISTANCE]
 
 
-def _errors(found: Person, truth: _Truth, body: BodyModel) -> tuple[float, ...]:
+def _errors(found: Person, truth: PosedTruth, body: BodyModel) -> tuple[float, ...]:
     """MPJPE, PA-MPJPE, PVE, position error [mm] and relative position error."""
     joints = found.joints.astype(np.float64)
     vertices = person_vertices(body, [found])[0] - joints[0]
