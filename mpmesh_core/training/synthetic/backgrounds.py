@@ -71,7 +71,7 @@ def photo_background(rng: Random, pictures: list[Array], width: int, height: int
 
 def panorama_background(panorama: Array, view: View, turn: float) -> Array:
     """The piece of an HDR panorama (H, 2H, 3) that a view sees, tone mapped (H, W, 3) uint8."""
-    rays = _world_rays(view)
+    rays = _world_rays(view, 2)  # panoramas are coarser than pictures
     azimuth = np.arctan2(rays[..., 0], rays[..., 2]) - turn
     height, width = panorama.shape[:2]
     u = np.mod(azimuth / (2 * np.pi), 1) * width - 0.5
@@ -80,7 +80,8 @@ def panorama_background(panorama: Array, view: View, turn: float) -> Array:
                      borderMode=cv2.BORDER_WRAP)  # fmt: skip
     exposed = seen * (0.22 / max(float(np.median(seen)), 1e-4))
     level = np.clip(exposed / (1 + 0.25 * exposed), 0, 1)
-    return GAMMA[(level * GAMMA_STEPS).astype(np.int32)]
+    picture = GAMMA[(level * GAMMA_STEPS).astype(np.int32)]
+    return cv2.resize(picture, (view.camera.width, view.camera.height))
 
 
 def random_room(
@@ -148,9 +149,10 @@ def room_background(room: Room, view: View, textures: Textures, exposure: float 
     return cv2.resize(picture, (camera.width, camera.height), interpolation=cv2.INTER_CUBIC)
 
 
-def _world_rays(view: View) -> Array:
+def _world_rays(view: View, step: int) -> Array:
+    """Unit directions (H / step, W / step, 3) in the world of every `step`-th pixel."""
     camera = view.camera
-    u, v = np.meshgrid(np.arange(camera.width), np.arange(camera.height))
+    u, v = np.meshgrid(np.arange(0, camera.width, step), np.arange(0, camera.height, step))
     rays = np.stack([(u - camera.K[0, 2]) / camera.K[0, 0], (v - camera.K[1, 2]) / camera.K[1, 1],
                      np.ones_like(u, float)], -1)  # fmt: skip
     rays = rays @ view.R_cam_world  # rows times R equals the transpose times columns
@@ -188,11 +190,10 @@ def _trace(
                 for d in range(3):
                     colour[d] = sky[0, d] + (sky[1, d] - sky[0, d]) * min(up * 1.5, 1.0)
             else:
-                _wall(surfaces[side], side, best, ray, origin, patches, noise, colour)
+                r, g, b = _wall(surfaces, side, best, ray, origin, patches, noise)
                 x, z = origin[0] + best * ray[0] - lamp[0], origin[2] + best * ray[2] - lamp[2]
                 level = brightness[side] * (0.55 + 0.6 / (1 + 0.08 * (x * x + z * z)))
-                for d in range(3):
-                    colour[d] *= level
+                colour[0], colour[1], colour[2] = r * level, g * level, b * level
             for d in range(3):
                 shown = min(max(colour[d], 0.0), 1.0)
                 picture[v, u, d] = gamma[int(shown * GAMMA_STEPS)]
@@ -210,16 +211,15 @@ def _look_up(backdrop: Array, x: float, y: float, low: Array, high: Array, pixel
 
 @njit(cache=True, fastmath=True, error_model="numpy")
 def _wall(
-    row: Array, side: int, t: float, ray: tuple[float, float, float], origin: Array,
-    patches: Array, noise: Array, colour: Array,
-) -> None:  # fmt: skip
+    surfaces: Array, side: int, t: float, ray: tuple[float, float, float], origin: Array,
+    patches: Array, noise: Array,
+) -> tuple[float, float, float]:  # fmt: skip
     """Colour of a point on a wall: patterns lie flat, in metres, and fade far away."""
     x, y, z = origin[0] + t * ray[0], origin[1] + t * ray[1], origin[2] + t * ray[2]
     axis = side // 2
     s, q = (z, y) if axis == 0 else ((x, z) if axis == 1 else (x, y))
-    pattern_colour(row, s, q, patches, noise, colour)
+    r, g, b = pattern_colour(surfaces, side, s, q, patches, noise)
     grain = noise[int(np.floor(q * 40)) & 255, int(np.floor(s * 40)) & 255, 1]
     coarse = noise[int(np.floor(q * 9)) & 255, int(np.floor(s * 9)) & 255, 2]
-    fade = 1 / (1 + 0.02 * t * t)
-    for d in range(3):
-        colour[d] *= 1 + row[MOTTLE] * (0.5 * grain + coarse) * fade
+    level = 1 + surfaces[side, MOTTLE] * (0.5 * grain + coarse) / (1 + 0.02 * t * t)
+    return r * level, g * level, b * level

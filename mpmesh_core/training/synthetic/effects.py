@@ -8,13 +8,16 @@ import numpy as np
 Array = np.ndarray
 Random = np.random.Generator
 
-NOISE_SIDE = 1024
+NOISE_SIDE = 768
+GRAINS = (0.8, 1.6, 2.8, 4.5, 7.0, 11.0)  # standard deviations
+GRAIN_SHARES = (0.24, 0.24, 0.2, 0.16, 0.1, 0.06)
 
 
 def make_grain(rng: Random) -> Array:
-    """A tile of camera noise (1024, 1024, 3) int8, deviation 16, that pictures share."""
-    grain = rng.normal(0, 16, (NOISE_SIDE, NOISE_SIDE, 3))
-    return np.clip(grain, -120, 120).astype(np.int8)
+    """Camera noise (L, 768, 768, 3) int16 of the strengths `GRAINS`; pictures share it."""
+    grain = rng.normal(0, 1, (NOISE_SIDE, NOISE_SIDE, 3))
+    grain[: NOISE_SIDE // 3] = grain[: NOISE_SIDE // 3, :, :1]  # grey here, coloured elsewhere
+    return np.stack([np.rint(grain * strength).astype(np.int16) for strength in GRAINS])
 
 
 def camera_effects(rng: Random, image: Array, grain: Array) -> Array:
@@ -26,8 +29,7 @@ def camera_effects(rng: Random, image: Array, grain: Array) -> Array:
     if rng.random() < 0.15:
         image = _low_resolution(rng, image)
     image = cv2.LUT(image, _tone(rng))
-    strength = rng.choice([0.0, rng.uniform(0.5, 4), rng.uniform(4, 14)], p=[0.2, 0.65, 0.15])
-    return _add_grain(rng, image, grain, strength)
+    return _add_grain(rng, image, grain) if rng.random() < 0.8 else image
 
 
 def jpeg_quality(rng: Random) -> int:
@@ -62,12 +64,9 @@ def _tone(rng: Random) -> Array:
     return (255 * np.clip(toned, 0, 1)).astype(np.uint8)[:, None, :]
 
 
-def _add_grain(rng: Random, image: Array, grain: Array, strength: float) -> Array:
-    if strength == 0:
-        return image
+def _add_grain(rng: Random, image: Array, grain: Array) -> Array:
     height, width = image.shape[:2]
+    level = rng.choice(len(GRAINS), p=GRAIN_SHARES)
     top, left = rng.integers(NOISE_SIDE - height + 1), rng.integers(NOISE_SIDE - width + 1)
-    tile = grain[top : top + height, left : left + width]
-    if rng.random() < 0.4:
-        tile = np.repeat(tile[..., :1], 3, axis=2)
-    return cv2.add(image, tile.astype(np.float32) * (strength / 16), dtype=cv2.CV_8U)
+    tile = grain[level, top : top + height, left : left + width]
+    return cv2.add(image, tile, dtype=cv2.CV_8U)

@@ -34,12 +34,13 @@ from mpmesh_core.training.synthetic.lighting import (
 )  # fmt: skip
 from mpmesh_core.training.synthetic.people import Figure, Piece, Stance, make_stance, place
 from mpmesh_core.training.synthetic.poses import turn
-from mpmesh_core.training.synthetic.render import Rendering, render
+from mpmesh_core.training.synthetic.render import Rendering, render, visible_boxes
 from mpmesh_core.training.synthetic.things import lay_over, obstacle, seat
 
 Random = np.random.Generator
 
 MIN_SEEN = 0.04  # a person of whom less can be seen is left out of the scene's people
+MIN_PIXELS = 60  # nor somebody smaller than this
 NEAREST = 0.25  # [m] no vertex of a person comes nearer to the camera
 SHARD_SIZE = 200
 
@@ -106,8 +107,7 @@ def make_scene(library: Library, config: SyntheticConfig, rng: Random) -> Scene:
     while True:
         view, drawn, figures = _draw_people(library, config, rng)
         _hide(library, rng, drawn, len(figures))
-        truths = [_truth(figure, n, drawn) for n, figure in enumerate(figures)]
-        people = [truth for truth in truths if truth is not None]
+        people = scene_people(figures, drawn)
         if people:
             break
     image = camera_effects(rng, drawn.image, library.grain)
@@ -206,19 +206,22 @@ def _match(background: Array) -> float:
     return float(np.clip(level / 0.2, 0.35, 1.4) ** 0.5)
 
 
-def _truth(figure: Figure, number: int, drawn: Rendering) -> PersonTruth | None:
-    """What is known of one person after drawing; None if next to nothing can be seen."""
-    rows, columns = np.nonzero(drawn.owner == number)
-    visibility = min(len(rows) / max(float(drawn.areas[number]), 1.0), 1.0)
-    if visibility < MIN_SEEN or len(rows) < 60:
-        return None
-    visible = np.array([columns.min(), rows.min(), columns.max(), rows.max()], np.float32)
-    return PersonTruth(
-        rotations=figure.rotations,
-        betas=figure.betas,
-        transl=figure.transl,
-        box=drawn.boxes[number],
-        visible_box=visible,
-        visibility=float(visibility),
-        source=figure.source,
-    )
+def scene_people(
+    figures: list[Figure], drawn: Rendering, everybody: bool = False
+) -> list[PersonTruth]:
+    """The truth of a drawn scene; who can hardly be seen is listed only with `everybody`."""
+    boxes, counts = visible_boxes(drawn.owner, len(figures))
+    shares = np.minimum(counts / np.maximum(drawn.areas, 1), 1)
+    return [
+        PersonTruth(
+            rotations=figure.rotations,
+            betas=figure.betas,
+            transl=figure.transl,
+            box=drawn.boxes[n],
+            visible_box=boxes[n] if counts[n] else None,
+            visibility=float(shares[n]),
+            source=figure.source,
+        )
+        for n, figure in enumerate(figures)
+        if everybody or (shares[n] >= MIN_SEEN and counts[n] >= MIN_PIXELS)
+    ]

@@ -78,12 +78,12 @@ def place_people(rng: Random, count: int, camera: Camera) -> tuple[Array, float]
     distance = float(np.clip(1.6 * camera.K[1, 1] / size_px, 1.1, 10.0))
     aside = rng.normal(0, 0.35)
     spots = [np.array([-distance * half * np.clip(aside, -0.9, 0.9), distance])]
-    together = rng.random() < 0.6
+    together = rng.random() < 0.55
     while len(spots) < count:
         near = spots[rng.integers(len(spots))]
         if together:
             direction = rng.uniform(0, 2 * np.pi)
-            gap = rng.uniform(0.35, 1.3)
+            gap = rng.uniform(0.45, 1.6)
             spot = near + gap * np.array([np.sin(direction), np.cos(direction)])
         else:
             z = float(np.clip(distance * np.exp(rng.normal(0.15, 0.45)), 1.2, 10.0))

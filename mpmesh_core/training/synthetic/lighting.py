@@ -15,7 +15,8 @@ from mpmesh_core.rasterizer import fill_buffers
 Array = np.ndarray
 Random = np.random.Generator
 
-SHADOW_SIZE = 320  # [texels]
+SHADOW_SIZE = 288  # [texels]
+FAINT = 0.08  # colour of a sun whose shadows nobody would see
 FAR = 40.0  # [m] shift that makes 1/depth nearly linear in the shadow map
 
 # Constants of the real spherical harmonics, squared (projection and evaluation) and with the
@@ -129,7 +130,8 @@ def make_light(
     towards = R_cam_world @ sun.direction
     level = (sky[0] - sky[2] + 2 * sky[6]).mean() + max(-towards[2], 0.2) * sun.colour.mean()
     scale = brightness / max(float(level), 1e-3)
-    shadow, projection = _shadow_map(towards, vertices, faces)
+    strong = bool(sun.colour.mean() > FAINT)
+    shadow, projection = _shadow_map(towards, vertices, faces, strong)
     return Light(
         towards.astype(np.float32),
         (sun.colour * scale).astype(np.float32),
@@ -139,14 +141,17 @@ def make_light(
     )
 
 
-def _shadow_map(towards: Array, vertices: Array, faces: Array) -> tuple[Array, Array]:
-    """What the sun sees: distances along its rays (S, S) and the projection onto them (3, 4)."""
+def _shadow_map(towards: Array, vertices: Array, faces: Array, strong: bool) -> tuple[Array, Array]:
+    """What the sun sees: distances along its rays (S, S) and the projection onto them (3, 4).
+
+    A faint sun throws no shadow.
+    """
     helper = np.array([1.0, 0, 0]) if abs(towards[0]) < 0.8 else np.array([0, 0, 1.0])
     side = np.cross(towards, helper)
     side /= np.linalg.norm(side)
     axes = np.stack([side, np.cross(towards, side), -towards])
     seen = vertices @ axes.T
-    if not len(vertices):
+    if not len(vertices) or not strong:
         return np.full((2, 2), np.inf, np.float32), np.zeros((3, 4), np.float32)
     low, high = seen.min(0), seen.max(0)
     scale = (SHADOW_SIZE - 8) / max((high - low)[:2].max(), 0.1)

@@ -8,7 +8,6 @@ only composed postures are left, which is what the demo clip uses.
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +23,13 @@ LEGS = (1, 2, 4, 5, 7, 8)
 JITTER = np.deg2rad(
     [2, 7, 7, 3, 6, 6, 3, 6, 6, 3, 4, 4, 7, 4, 4, 8, 9, 9, 9, 9, 12, 12, 4, 4]
 )  # [rad] standard deviation per joint
-SHARES = {"walking": 0.5, "walking_extra": 0.9, "makehuman": 2.0}  # of a group, others 1
+SOURCES = {"cmu_mocap": 0.52, "deepmimic": 0.32, "makehuman": 0.16}
+"""Share of each source in the recorded poses."""
+RARE = {
+    "walking_extra": 0.7, "backflip": 0.3, "cartwheel": 0.3, "sideflip": 0.3, "roll": 0.3,
+    "getup": 0.4, "crawl": 0.5, "fly": 0.2, "gym": 0.4,
+}  # fmt: skip
+"""Weight of activities that shall be rarer than the others of their source."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +50,11 @@ class PoseBank:
     """Draws poses from clips and from composed postures."""
 
     def __init__(self, clips: list[Clip]) -> None:
-        groups: dict[str, list[Clip]] = {}
+        groups: dict[tuple[str, str], list[Clip]] = {}
         for clip in clips:
             groups.setdefault(_group(clip.name), []).append(clip)
         self.groups = list(groups.values())
-        shares = np.array([SHARES.get(name, 1.0) for name in groups])
-        self.shares = shares / shares.sum() if len(shares) else shares
+        self.shares = _shares(list(groups))
 
     def draw(self, rng: Random) -> Pose:
         """One pose, ready to be turned about the vertical."""
@@ -78,10 +82,22 @@ class PoseBank:
         return clip.name, clip.rotations[rng.integers(len(clip.rotations))].copy()
 
 
-def _group(name: str) -> str:
-    """Activity of a clip: its folder for CMU, the clip itself for the others."""
+def _group(name: str) -> tuple[str, str]:
+    """Source and activity of a clip: its folder for CMU, its name without number for the others."""
     parts = name.split("/")
-    return parts[-2] if parts[0] == "cmu_mocap" else re.sub(r"_[a-z]$", "", name.split("01")[0])
+    activity = parts[-2] if parts[0] == "cmu_mocap" else parts[-1].rstrip("0123456789")
+    return parts[0], activity.removeprefix("humanoid3d_")
+
+
+def _shares(groups: list[tuple[str, str]]) -> Array:
+    """Probability of each group: sources by their share, then activities by theirs."""
+    weights = np.array(
+        [min([w for word, w in RARE.items() if word in name], default=1.0) for _, name in groups]
+    )
+    for source in {source for source, _ in groups}:
+        own = np.array([group[0] == source for group in groups])
+        weights[own] *= SOURCES.get(source, 0.2) / weights[own].sum()
+    return weights / max(weights.sum(), 1e-9)
 
 
 def shake(rng: Random, rotations: Array, scale: float) -> Array:

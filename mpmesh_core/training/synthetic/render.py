@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from numba import njit
 
-from mpmesh_core.rasterizer import fill_buffers, project_pinhole, vertex_normals
+from mpmesh_core.rasterizer import NEAR, fill_buffers, project_pinhole, vertex_normals
 from mpmesh_core.training.synthetic.layout import View
 from mpmesh_core.training.synthetic.lighting import Light, Sun, Surroundings, make_light
 from mpmesh_core.training.synthetic.people import Figure, Piece
@@ -64,10 +64,10 @@ def render(
         return Rendering(background, empty, np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
     mesh = join(pieces)
     light = make_light(surroundings, sun, view.R_cam_world, mesh.vertices, mesh.faces, brightness)
-    colours, owner = _draw(mesh, owners, view, light, textures)
     ground = ground_light(view, figures, light, sun)
-    shaded = cv2.multiply(background, cv2.merge([ground] * 3), scale=1 / 255)
-    image = _over(shaded, colours)
+    image = cv2.multiply(background, cv2.merge([ground] * 3), scale=1 / 255)
+    owner = np.full(background.shape[:2], -1, np.int32)
+    _draw(mesh, owners, view, light, textures, image, owner)
     return Rendering(image, owner, np.array(boxes, np.float32), np.array(areas, np.float32))
 
 
@@ -94,37 +94,45 @@ def join(pieces: list[Piece]) -> Mesh:
 
 
 def _draw(
-    mesh: Mesh, owners: Array, view: View, light: Light, textures: Textures
-) -> tuple[Array, Array]:
-    """Colours with coverage (H, W, 4) uint8 and owner (H, W)."""
-    camera, s = view.camera, SUPERSAMPLING
-    size = (camera.width * s, camera.height * s)
-    K = camera.K * s
-    K[:2, 2] += (s - 1) / 2  # pixel centres stay at whole numbers
-    K[2, 2] = 1
-    pixels, depth = project_pinhole(mesh.vertices, K)
-    buffers = fill_buffers(pixels, depth, mesh.faces, size)
-    colours = np.zeros((camera.height, camera.width, 4), np.uint8)
-    normals = vertex_normals(mesh.vertices, mesh.faces)
+    mesh: Mesh, owners: Array, view: View, light: Light, textures: Textures, image: Array,
+    owner: Array,
+) -> None:  # fmt: skip
+    """Draw a mesh over `image` (H, W, 3) and note whose pixel is whose in `owner` (H, W)."""
+    pixels, depth = project_pinhole(mesh.vertices, view.camera.K)
+    x1, y1, x2, y2 = _window(pixels, depth, view)
+    if x1 >= x2 or y1 >= y2:
+        return
+    s = SUPERSAMPLING
+    corner = np.array([x1, y1], np.float32)
+    fine = (pixels - corner) * s + (s - 1) / 2  # pixel centres stay at whole numbers
+    buffers = fill_buffers(fine, depth, mesh.faces, ((x2 - x1) * s, (y2 - y1) * s))
+    colours = np.zeros((y2 - y1, x2 - x1, 4), np.uint8)
+    K = view.camera.K
+    centre = (K[:2, 2] - corner) * s + (s - 1) / 2
     shade(
         buffers,
-        (mesh.faces, mesh.piece_of_face, normals, mesh.rest, mesh.fields),
+        (mesh.faces, mesh.piece_of_face, vertex_normals(mesh.vertices, mesh.faces), mesh.rest,
+         mesh.fields),
         (mesh.materials, mesh.layers, textures.patches, textures.noise),
         (light.sun, light.sun_colour, light.harmonics, light.shadow, light.projection),
-        np.array([K[0, 0], K[1, 1], K[0, 2], K[1, 2]], np.float32),
+        np.array([K[0, 0] * s, K[1, 1] * s, centre[0], centre[1]], np.float32),
         GAMMA,
         colours,
-    )
+    )  # fmt: skip
     face = buffers[1][::s, ::s]
-    owner = np.where(face >= 0, owners[mesh.piece_of_face[face]], -1).astype(np.int32)
-    return colours, owner
+    owner[y1:y2, x1:x2] = np.where(face >= 0, owners[mesh.piece_of_face[face]], -1)
+    _blend(image[y1:y2, x1:x2], colours)
 
 
-def _over(background: Array, colours: Array) -> Array:
-    """Lay premultiplied colours (H, W, 4) over a background."""
-    image = background.copy()
-    _blend(image, colours)
-    return image
+def _window(pixels: Array, depth: Array, view: View) -> tuple[int, int, int, int]:
+    """The part x1, y1, x2, y2 of the picture that a mesh can touch."""
+    ahead = pixels[depth > NEAR]
+    if not len(ahead):
+        return 0, 0, 0, 0
+    size = [view.camera.width, view.camera.height]
+    low = np.clip(np.floor(ahead.min(0)), 0, size).astype(int)
+    high = np.clip(np.ceil(ahead.max(0)) + 1, 0, size).astype(int)
+    return int(low[0]), int(low[1]), int(high[0]), int(high[1])
 
 
 @njit(cache=True, error_model="numpy")
@@ -150,6 +158,26 @@ def _extent(figure: Figure, view: View) -> tuple[Array, float]:
     )
     area = np.count_nonzero(face >= 0) / scale**2
     return np.concatenate([low, high]), float(area)
+
+
+def visible_boxes(owner: Array, count: int) -> tuple[Array, Array]:
+    """Boxes (N, 4) float32 [px] and numbers (N,) of the pixels that each person owns."""
+    boxes = np.zeros((count, 4), np.float32)
+    boxes[:, :2] = 1e9
+    counts = np.zeros(count, np.int64)
+    _collect(owner, boxes, counts)
+    return boxes, counts
+
+
+@njit(cache=True)
+def _collect(owner: Array, boxes: Array, counts: Array) -> None:
+    for v in range(owner.shape[0]):
+        for u in range(owner.shape[1]):
+            n = owner[v, u]
+            if n >= 0:
+                counts[n] += 1
+                boxes[n, 0], boxes[n, 1] = min(boxes[n, 0], u), min(boxes[n, 1], v)
+                boxes[n, 2], boxes[n, 3] = max(boxes[n, 2], u), max(boxes[n, 3], v)
 
 
 def ground_light(view: View, figures: list[Figure], light: Light, sun: Sun) -> Array:

@@ -14,12 +14,12 @@ import numpy as np
 from numba import njit
 
 from mpmesh_core.training.synthetic.textures import (
-    ANGLE,
     BLOTCHES,
     BUMP,
     BUMP_SCALE,
     CENTRE_Y,
     CHECKS,
+    COSINE,
     DOTS,
     DUTY,
     EYE_X,
@@ -39,6 +39,7 @@ from mpmesh_core.training.synthetic.textures import (
     SCALE,
     SHADE,
     SHINE,
+    SINE,
     SKIN,
     SOLID,
     STRIPES,
@@ -76,44 +77,55 @@ def shade(
         gamma: (2049,) display value of linear light.
         picture: written.
     """
-    face, bary = buffers[1], buffers[2]
-    layers = looks[1]
-    sure = _sure_looks(mesh, layers)
-    colour, total = np.zeros(3, np.float32), np.zeros(3, np.float32)
+    # Tuples are unpacked here, once: numba counts references wherever they are passed on.
+    inverse, face, bary = buffers
+    faces, piece, normals, rest, fields = mesh
+    materials, layers, patches, noise = looks
+    sun, sun_colour, harmonics, shadow, projection = light
+    sure = _sure_looks(faces, piece, fields, layers)
     looks_of = np.zeros(4, np.int64)
     for v in range(picture.shape[0]):
         for u in range(picture.shape[1]):
             seen, alike = 0, True
             for s in range(4):
-                row, column = 2 * v + s // 2, 2 * u + s % 2
-                f = face[row, column]
+                y, x = 2 * v + s // 2, 2 * u + s % 2
+                f = face[y, x]
                 looks_of[s] = -1
                 if f >= 0:
-                    looks_of[s] = sure[f]
-                    if sure[f] < 0:
-                        layer = _top_layer(f, bary[row, column, 0], bary[row, column, 1], mesh)
-                        looks_of[s] = layers[mesh[1][f], layer]
+                    look = sure[f]
+                    if look < 0:
+                        layer = _top_layer(f, bary[y, x, 0], bary[y, x, 1], faces, fields)
+                        look = layers[piece[f], layer]
+                    looks_of[s] = look
                     seen += 1
                 alike = alike and looks_of[s] == looks_of[0]
             if seen == 0:
                 continue
-            total[:] = 0
+            red, green, blue = 0.0, 0.0, 0.0
             for s in range(1 if alike else 4):
-                if looks_of[s] >= 0:
-                    _sample(2 * v + s // 2, 2 * u + s % 2, looks_of[s], buffers, mesh, looks, light,
-                            lens, colour)  # fmt: skip
-                    for d in range(3):
-                        level = min(max(colour[d], 0.0), 1.0)
-                        total[d] += gamma[int(level * GAMMA_STEPS)] * (4 if alike else 1)
-            for d in range(3):
-                picture[v, u, d] = int(total[d] / 4 + 0.5)
+                if looks_of[s] < 0:
+                    continue
+                y, x = 2 * v + s // 2, 2 * u + s % 2
+                f = face[y, x]
+                r, g, b = _sample(
+                    looks_of[s], faces[f, 0], faces[f, 1], faces[f, 2], bary[y, x, 0],
+                    bary[y, x, 1], (x - lens[2]) / lens[0], (y - lens[3]) / lens[1],
+                    1 / inverse[y, x], normals, rest, materials, patches, noise, sun, sun_colour,
+                    harmonics, shadow, projection,
+                )  # fmt: skip
+                red += gamma[int(min(max(r, 0.0), 1.0) * GAMMA_STEPS)]
+                green += gamma[int(min(max(g, 0.0), 1.0) * GAMMA_STEPS)]
+                blue += gamma[int(min(max(b, 0.0), 1.0) * GAMMA_STEPS)]
+            share = 1.0 if alike else 0.25
+            picture[v, u, 0] = int(red * share + 0.5)
+            picture[v, u, 1] = int(green * share + 0.5)
+            picture[v, u, 2] = int(blue * share + 0.5)
             picture[v, u, 3] = int(255 * seen / 4)
 
 
 @njit(cache=True, error_model="numpy")
-def _sure_looks(mesh: tuple[Array, Array, Array, Array, Array], layers: Array) -> Array:
+def _sure_looks(faces: Array, piece: Array, fields: Array, layers: Array) -> Array:
     """Material of the faces (F,) that wear the same all over, -1 where a hem runs through."""
-    faces, piece, _, _, fields = mesh
     sure = np.empty(faces.shape[0], np.int64)
     for f in range(faces.shape[0]):
         i, j, k = faces[f, 0], faces[f, 1], faces[f, 2]
@@ -127,9 +139,8 @@ def _sure_looks(mesh: tuple[Array, Array, Array, Array, Array], layers: Array) -
 
 
 @njit(cache=True, fastmath=True, error_model="numpy")
-def _top_layer(f: int, a: float, b: float, mesh: tuple[Array, Array, Array, Array, Array]) -> int:
+def _top_layer(f: int, a: float, b: float, faces: Array, fields: Array) -> int:
     """Outermost layer with a positive field at a point of a face."""
-    faces, fields = mesh[0], mesh[4]
     i, j, k = faces[f, 0], faces[f, 1], faces[f, 2]
     c = 1 - a - b
     for g in range(LAYERS - 2, -1, -1):
@@ -140,42 +151,63 @@ def _top_layer(f: int, a: float, b: float, mesh: tuple[Array, Array, Array, Arra
 
 @njit(cache=True, fastmath=True, error_model="numpy")
 def _sample(
-    v: int,
-    u: int,
-    look: int,
-    buffers: tuple[Array, Array, Array],
-    mesh: tuple[Array, Array, Array, Array, Array],
-    looks: tuple[Array, Array, Array, Array],
-    light: tuple[Array, Array, Array, Array, Array],
-    lens: Array,
-    colour: Array,
-) -> None:
-    """Linear colour (3,) of one sample, written into `colour`."""
-    inverse, face, bary = buffers
-    faces, _, normals, rest, _ = mesh
-    f = face[v, u]
-    i, j, k = faces[f, 0], faces[f, 1], faces[f, 2]
-    a, b = bary[v, u, 0], bary[v, u, 1]
+    look: int, i: int, j: int, k: int, a: float, b: float, ray_x: float, ray_y: float,
+    depth: float, normals: Array, rest: Array, materials: Array, patches: Array, noise: Array,
+    sun: Array, sun_colour: Array, harmonics: Array, shadow: Array, projection: Array,
+) -> tuple[float, float, float]:  # fmt: skip
+    """Linear colour of a point (a, b) of the face (i, j, k)."""
     c = 1 - a - b
-    row = looks[0][look]
     x = a * rest[i, 0] + b * rest[j, 0] + c * rest[k, 0]
     y = a * rest[i, 1] + b * rest[j, 1] + c * rest[k, 1]
     z = a * rest[i, 2] + b * rest[j, 2] + c * rest[k, 2]
     nx = a * normals[i, 0] + b * normals[j, 0] + c * normals[k, 0]
     ny = a * normals[i, 1] + b * normals[j, 1] + c * normals[k, 1]
     nz = a * normals[i, 2] + b * normals[j, 2] + c * normals[k, 2]
-    ray_x, ray_y = (u - lens[2]) / lens[0], (v - lens[3]) / lens[1]
-    bump_x, bump_y, bump_z = _noise_at(row, x, y, z, looks[3])
-    bump = row[BUMP]
-    nx, ny, nz = nx + bump * bump_x, ny + bump * bump_y, nz + bump * bump_z
-    length = 1 / np.sqrt(nx * nx + ny * ny + nz * nz + np.float32(1e-12))
+    grain_x, grain_y, grain_z = _noise_at(NOISE / materials[look, BUMP_SCALE], x, y, z, noise)
+    bump = materials[look, BUMP]
+    nx, ny, nz = nx + bump * grain_x, ny + bump * grain_y, nz + bump * grain_z
+    length = 1 / np.sqrt(nx * nx + ny * ny + nz * nz + 1e-12)
     if nx * ray_x + ny * ray_y + nz > 0:  # the far side of an open mesh
         length = -length
-    _albedo(row, x, y, z, looks[2], looks[3], colour)
-    for d in range(3):
-        colour[d] *= 1 + row[MOTTLE] * bump_z
-    _light(row, nx * length, ny * length, nz * length, ray_x, ray_y, 1 / inverse[v, u], light,
-           colour)  # fmt: skip
+    nx, ny, nz = nx * length, ny * length, nz * length
+    r, g, b = _albedo(materials, look, x, y, z, patches, noise)
+    mottle = 1 + materials[look, MOTTLE] * grain_z
+    lit = max(nx * sun[0] + ny * sun[1] + nz * sun[2], 0.0)
+    if lit > 0:
+        lit *= lit_share(shadow, projection, ray_x * depth, ray_y * depth, depth)
+    glow = _highlight(materials[look, SHINE], materials[look, GLOSS], nx, ny, nz, ray_x, ray_y, sun)
+    glow *= 1.0 if lit > 0 else 0.25
+    shade = materials[look, SHADE]
+    return (
+        mottle * r * (shade * _sky(harmonics, 0, nx, ny, nz) + lit * sun_colour[0])
+        + glow * sun_colour[0],
+        mottle * g * (shade * _sky(harmonics, 1, nx, ny, nz) + lit * sun_colour[1])
+        + glow * sun_colour[1],
+        mottle * b * (shade * _sky(harmonics, 2, nx, ny, nz) + lit * sun_colour[2])
+        + glow * sun_colour[2],
+    )
+
+
+@njit(cache=True, fastmath=True, error_model="numpy")
+def _sky(h: Array, d: int, x: float, y: float, z: float) -> float:
+    """Light from all around on a surface with normal (x, y, z), one colour channel."""
+    sky = h[0, d] + h[1, d] * y + h[2, d] * z + h[3, d] * x + h[4, d] * x * y + h[5, d] * y * z
+    sky += h[6, d] * (3 * z * z - 1) + h[7, d] * x * z + h[8, d] * (x * x - y * y)
+    return max(sky, 0.02)
+
+
+@njit(cache=True, fastmath=True, error_model="numpy")
+def _highlight(
+    shine: float, gloss: float, nx: float, ny: float, nz: float, ray_x: float, ray_y: float,
+    sun: Array,
+) -> float:  # fmt: skip
+    """Blinn's highlight of the sun."""
+    if shine <= 0:
+        return 0.0
+    norm = 1 / np.sqrt(ray_x * ray_x + ray_y * ray_y + 1)
+    x, y, z = sun[0] - ray_x * norm, sun[1] - ray_y * norm, sun[2] - norm
+    half = (nx * x + ny * y + nz * z) / np.sqrt(x * x + y * y + z * z + 1e-9)
+    return shine * half**gloss if half > 0.7 else 0.0  # elsewhere next to nothing
 
 
 @njit(cache=True, fastmath=True, error_model="numpy", inline="always")
@@ -184,122 +216,109 @@ def _tile(value: float, side: int) -> int:
 
 
 @njit(cache=True, fastmath=True, error_model="numpy")
-def _noise_at(row: Array, x: float, y: float, z: float, noise: Array) -> tuple[float, float, float]:
+def _noise_at(
+    scale: float, x: float, y: float, z: float, noise: Array
+) -> tuple[float, float, float]:
     """Smooth noise of the material's grain at a rest position."""
-    scale = NOISE / row[BUMP_SCALE]
-    s, t = (x + np.float32(0.7) * z) * scale, (y + np.float32(0.3) * z) * scale
+    s, t = (x + 0.7 * z) * scale, (y + 0.3 * z) * scale
     s0, t0 = np.floor(s), np.floor(t)
     ds, dt = s - s0, t - t0
     i0, j0 = int(t0) & (NOISE - 1), int(s0) & (NOISE - 1)
     i1, j1 = (i0 + 1) & (NOISE - 1), (j0 + 1) & (NOISE - 1)
     w00, w01, w10, w11 = (1 - dt) * (1 - ds), (1 - dt) * ds, dt * (1 - ds), dt * ds
-    n00, n01, n10, n11 = noise[i0, j0], noise[i0, j1], noise[i1, j0], noise[i1, j1]
     return (
-        w00 * n00[0] + w01 * n01[0] + w10 * n10[0] + w11 * n11[0],
-        w00 * n00[1] + w01 * n01[1] + w10 * n10[1] + w11 * n11[1],
-        w00 * n00[2] + w01 * n01[2] + w10 * n10[2] + w11 * n11[2],
-    )
+        w00 * noise[i0, j0, 0] + w01 * noise[i0, j1, 0] + w10 * noise[i1, j0, 0]
+        + w11 * noise[i1, j1, 0],
+        w00 * noise[i0, j0, 1] + w01 * noise[i0, j1, 1] + w10 * noise[i1, j0, 1]
+        + w11 * noise[i1, j1, 1],
+        w00 * noise[i0, j0, 2] + w01 * noise[i0, j1, 2] + w10 * noise[i1, j0, 2]
+        + w11 * noise[i1, j1, 2],
+    )  # fmt: skip
 
 
 @njit(cache=True, fastmath=True, error_model="numpy")
 def _albedo(
-    row: Array, x: float, y: float, z: float, patches: Array, noise: Array, colour: Array
-) -> None:
+    materials: Array, look: int, x: float, y: float, z: float, patches: Array, noise: Array
+) -> tuple[float, float, float]:
     """Colour of a point on a body or thing, from its rest position."""
-    # Skewed axes, so that the flanks of a body get a pattern too.
-    pattern_colour(row, x + 0.7 * z, y + 0.3 * z, patches, noise, colour)
-    pattern = int(row[PATTERN])
+    pattern = int(materials[look, PATTERN])
     if pattern == GRAPHIC and z > 0:
-        p, q = x / row[SCALE] + 0.5, (row[CENTRE_Y] - y) / row[SCALE] + 0.5
+        scale, middle = materials[look, SCALE], materials[look, CENTRE_Y]
+        p, q = x / scale + 0.5, (middle - y) / scale + 0.5
         if 0 <= p < 1 and 0 <= q < 1:
-            for d in range(3):
-                colour[d] = patches[int(row[PATCH_INDEX]), int(q * PATCH), int(p * PATCH), d]
-    elif pattern == SKIN and y > row[MOUTH_Y] - 0.03 and z > row[EYE_Z] - 0.04:
-        _face(row, x, y, colour)
+            n, i, j = int(materials[look, PATCH_INDEX]), int(q * PATCH), int(p * PATCH)
+            return patches[n, i, j, 0], patches[n, i, j, 1], patches[n, i, j, 2]
+    # Skewed axes, so that the flanks of a body get a pattern too.
+    r, g, b = pattern_colour(materials, look, x + 0.7 * z, y + 0.3 * z, patches, noise)
+    if (
+        pattern == SKIN
+        and y > materials[look, MOUTH_Y] - 0.03
+        and z > materials[look, EYE_Z] - 0.04
+    ):
+        return _face(materials, look, x, y, r, g, b)
+    return r, g, b
 
 
 @njit(cache=True, fastmath=True, error_model="numpy")
 def pattern_colour(
-    row: Array, s: float, t: float, patches: Array, noise: Array, colour: Array
-) -> None:
+    materials: Array, look: int, s: float, t: float, patches: Array, noise: Array
+) -> tuple[float, float, float]:
     """Colour of a material at a point of a plane [m]."""
-    pattern = int(row[PATTERN])
-    if pattern == SOLID or pattern == SKIN or pattern == GRAPHIC:
-        colour[0], colour[1], colour[2] = row[RED], row[RED + 1], row[RED + 2]
-        return
-    cosine, sine = np.cos(row[ANGLE]), np.sin(row[ANGLE])
-    p, q = (cosine * s - sine * t) / row[SCALE], (sine * s + cosine * t) / row[SCALE]
+    pattern = int(materials[look, PATTERN])
+    r, g, b = materials[look, RED], materials[look, RED + 1], materials[look, RED + 2]
+    if pattern == SOLID or pattern == SKIN or pattern == GRAPHIC:  # noqa: SIM109, numba is faster so
+        return r, g, b
+    scale, duty = materials[look, SCALE], materials[look, DUTY]
+    cosine, sine = materials[look, COSINE], materials[look, SINE]
+    p, q = (cosine * s - sine * t) / scale, (sine * s + cosine * t) / scale
+    if pattern == PICTURE:
+        n = int(materials[look, PATCH_INDEX])
+        i, j = _tile(-q * PATCH, PATCH), _tile(p * PATCH, PATCH)
+        return patches[n, i, j, 0], patches[n, i, j, 1], patches[n, i, j, 2]
     second = 0.0
     if pattern == STRIPES:
-        second = 1.0 if q - np.floor(q) < row[DUTY] else 0.0
+        second = 1.0 if q - np.floor(q) < duty else 0.0
     elif pattern == CHECKS:
-        second = 0.5 * (q - np.floor(q) < row[DUTY]) + 0.5 * (p - np.floor(p) < row[DUTY])
+        second = 0.5 * (q - np.floor(q) < duty) + 0.5 * (p - np.floor(p) < duty)
     elif pattern == DOTS:
         dp, dq = p - np.floor(p) - 0.5, q - np.floor(q) - 0.5
-        second = 1.0 if dp * dp + dq * dq < 0.25 * row[DUTY] else 0.0
+        second = 1.0 if dp * dp + dq * dq < 0.25 * duty else 0.0
     elif pattern == BLOTCHES:
-        value = noise[_tile(q * 20, NOISE), _tile(p * 20, NOISE), 0]
-        second = 1.0 if value > 1 - 2 * row[DUTY] else 0.0
-    for d in range(3):
-        if pattern == PICTURE:
-            index, i, j = int(row[PATCH_INDEX]), _tile(-q * PATCH, PATCH), _tile(p * PATCH, PATCH)
-            colour[d] = patches[index, i, j, d]
-        else:
-            colour[d] = (1 - second) * row[RED + d] + second * row[RED + 3 + d]
+        second = 1.0 if noise[_tile(q * 20, NOISE), _tile(p * 20, NOISE), 0] > 1 - 2 * duty else 0.0
+    first = 1 - second
+    return (
+        first * r + second * materials[look, RED + 3],
+        first * g + second * materials[look, RED + 4],
+        first * b + second * materials[look, RED + 5],
+    )
 
 
 @njit(cache=True, fastmath=True, error_model="numpy")
-def _face(row: Array, x: float, y: float, colour: Array) -> None:
-    """Eyes, brows and lips, from the rest position on the head."""
-    dx, dy = abs(x) - row[EYE_X], y - row[EYE_Y]
+def _face(
+    materials: Array, look: int, x: float, y: float, r: float, g: float, b: float
+) -> tuple[float, float, float]:
+    """Eyes, brows and lips over a skin colour, from the rest position on the head."""
+    dx, dy = abs(x) - materials[look, EYE_X], y - materials[look, EYE_Y]
     oval = (dx / 0.0165) ** 2 + (dy / 0.0075) ** 2
     if oval < 1:
-        iris = dx * dx + dy * dy < 0.0062**2
-        for d in range(3):
-            colour[d] = 0.04 + row[IRIS] * (0.06 - 0.02 * d) if iris else 0.62
-    elif oval < 1.6:
-        for d in range(3):
-            colour[d] *= 0.35
-    elif abs(dx - 0.002) < 0.021 and abs(dy - 0.021 + dx * dx * 8) < 0.0042:
-        for d in range(3):
-            colour[d] = colour[d] * 0.2 + 0.3 * row[RED + 3 + d]
-    lip = (x / 0.026) ** 2 + ((y - row[MOUTH_Y]) / 0.0085) ** 2
-    if lip < 1:
-        middle = abs(y - row[MOUTH_Y]) < 0.0012
-        colour[0] *= 0.4 if middle else 0.85
-        colour[1] *= 0.25 if middle else 0.55
-        colour[2] *= 0.25 if middle else 0.58
-
-
-@njit(cache=True, fastmath=True, error_model="numpy")
-def _light(
-    row: Array,
-    nx: float,
-    ny: float,
-    nz: float,
-    ray_x: float,
-    ray_y: float,
-    depth: float,
-    light: tuple[Array, Array, Array, Array, Array],
-    colour: Array,
-) -> None:
-    sun, sun_colour, harmonics, shadow, projection = light
-    lit = max(nx * sun[0] + ny * sun[1] + nz * sun[2], np.float32(0))
-    if lit > 0:
-        lit *= lit_share(shadow, projection, ray_x * depth, ray_y * depth, depth)
-    highlight = np.float32(0)
-    if row[SHINE] > 0:
-        norm = 1 / np.sqrt(ray_x * ray_x + ray_y * ray_y + 1)
-        hx, hy, hz = sun[0] - ray_x * norm, sun[1] - ray_y * norm, sun[2] - norm
-        half = max((nx * hx + ny * hy + nz * hz) / np.sqrt(hx * hx + hy * hy + hz * hz + 1e-9), 0.0)
-        highlight = row[SHINE] * half ** row[GLOSS] * (1.0 if lit > 0 else 0.25)
-    for d in range(3):
-        h = harmonics
-        sky = h[0, d] + h[1, d] * ny + h[2, d] * nz + h[3, d] * nx
-        sky += h[4, d] * nx * ny + h[5, d] * ny * nz + h[6, d] * (3 * nz * nz - 1)
-        sky += h[7, d] * nx * nz + h[8, d] * (nx * nx - ny * ny)
-        total = row[SHADE] * max(sky, np.float32(0.02)) + lit * sun_colour[d]
-        colour[d] = colour[d] * total + highlight * sun_colour[d]
+        if dx * dx + dy * dy < 0.0062**2:
+            iris = 0.02 * materials[look, IRIS]
+            return 0.04 + 3 * iris, 0.04 + 2 * iris, 0.04 + iris
+        return 0.62, 0.62, 0.62
+    if oval < 1.6:
+        return 0.35 * r, 0.35 * g, 0.35 * b
+    if abs(dx - 0.002) < 0.021 and abs(dy - 0.021 + dx * dx * 8) < 0.0042:
+        return (
+            0.2 * r + 0.3 * materials[look, RED + 3],
+            0.2 * g + 0.3 * materials[look, RED + 4],
+            0.2 * b + 0.3 * materials[look, RED + 5],
+        )
+    dy = y - materials[look, MOUTH_Y]
+    if (x / 0.026) ** 2 + (dy / 0.0085) ** 2 < 1:
+        if abs(dy) < 0.0012:
+            return 0.4 * r, 0.25 * g, 0.25 * b
+        return 0.85 * r, 0.55 * g, 0.58 * b
+    return r, g, b
 
 
 @njit(cache=True, fastmath=True, error_model="numpy")

@@ -22,8 +22,8 @@ NOISE = 256  # [px] side of the noise tile
 FABRICS = 600
 
 (
-    PATTERN, RED, GREEN, BLUE, RED2, GREEN2, BLUE2, SCALE, ANGLE, PATCH_INDEX, DUTY, BUMP, SHINE,
-    GLOSS, MOTTLE, BUMP_SCALE, CENTRE_Y, EYE_X, EYE_Y, EYE_Z, MOUTH_Y, IRIS, SHADE, UNUSED,
+    PATTERN, RED, GREEN, BLUE, RED2, GREEN2, BLUE2, SCALE, COSINE, PATCH_INDEX, DUTY, BUMP, SHINE,
+    GLOSS, MOTTLE, BUMP_SCALE, CENTRE_Y, EYE_X, EYE_Y, EYE_Z, MOUTH_Y, IRIS, SHADE, SINE,
 ) = range(24)  # fmt: skip
 COLUMNS = 24
 
@@ -89,6 +89,8 @@ def material(**values: Any) -> Array:
     """A material row from columns by name, e.g. `material(pattern=SOLID, colour=(r, g, b))`."""
     row = np.zeros(COLUMNS, np.float32)
     row[[SCALE, BUMP_SCALE, DUTY, SHADE]] = 0.1, 0.5, 0.5, 1.0
+    angle = values.pop("angle", 0.0)
+    row[COSINE], row[SINE] = np.cos(angle), np.sin(angle)
     row[RED : BLUE + 1] = values.pop("colour", (0.5, 0.5, 0.5))
     row[RED2 : BLUE2 + 1] = values.pop("second", (0.5, 0.5, 0.5))
     for name, value in values.items():
