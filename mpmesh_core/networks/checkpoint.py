@@ -98,10 +98,12 @@ def _checked_header(text: str, path: Path) -> dict[str, Any]:
         header = json.loads(text)
     except json.JSONDecodeError as error:
         raise WeightsError(f"{path} has damaged metadata ({error})") from None
-    missing = {"kind", "variant", "config", "version"} - set(header)
+    missing = {"kind", "variant", "config", "version"} - (
+        set(header) if isinstance(header, dict) else set()
+    )
     if missing:
         raise WeightsError(f"{path} lacks {', '.join(sorted(missing))} in its metadata")
-    if header["version"] > FORMAT_VERSION:
+    if header["version"] not in range(FORMAT_VERSION + 1):
         raise WeightsError(
             f"{path} has format version {header['version']}, this MPMesh reads up to "
             f"{FORMAT_VERSION}: update MPMesh"

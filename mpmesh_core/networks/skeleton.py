@@ -176,8 +176,9 @@ class SkeletonNetwork(nn.Module):
         return asdict(self.config)
 
     def example_inputs(self, batch: int) -> dict[str, Tensor]:
-        """Grey noise of the right shape."""
-        return {"image": torch.rand(batch, 3, INPUT_SIZE, INPUT_SIZE) * 255}
+        """Soft patches of random colour; plain noise would average out in the first layers."""
+        patches = torch.rand(batch, 3, 8, 8) * 255
+        return {"image": F.interpolate(patches, INPUT_SIZE, mode="bilinear")}
 
     def forward(self, image: Tensor) -> dict[str, Tensor]:
         """Crops to skeletons; see the module docstring for names, shapes and units."""

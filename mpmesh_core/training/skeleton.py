@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import csv
+import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +29,7 @@ from mpmesh_core.networks.skeleton import PointMaps, SkeletonConfig, SkeletonNet
 from mpmesh_core.training.augment import AugmentConfig
 from mpmesh_core.training.skeleton_data import PeopleStore
 from mpmesh_core.training.skeleton_losses import LossWeights, skeleton_losses
+from mpmesh_core.training.skeleton_validation import validate_skeleton
 
 Array = np.ndarray
 
@@ -56,6 +58,7 @@ class SkeletonTraining:
     precision: str = "bf16-mixed"
     threads: int = 2
     save_every: int = 200  # [steps]
+    validation: tuple[str, ...] = ()  # folders of people kept out, measured at every save
     log_every: int = 20  # [steps]
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     weights: LossWeights = field(default_factory=LossWeights)
@@ -208,7 +211,7 @@ class SkeletonTrainer:
 
     def save(self) -> None:
         """Checkpoint of the averaged weights, and the state to resume from."""
-        state = {"step": self.step, "elapsed": self.elapsed}
+        state: dict[str, Any] = {"step": self.step, "elapsed": self.elapsed}
         state |= {"network": self.network.state_dict(), "average": self.average.state_dict()}
         if self.fabric.is_global_zero:
             self._folder.mkdir(parents=True, exist_ok=True)
@@ -222,7 +225,16 @@ class SkeletonTrainer:
                 steps=self.step,
                 training={k: v for k, v in asdict(self.config).items() if k != "output"},
             )
+            self._validate()
         self.fabric.barrier()
+
+    def _validate(self) -> None:
+        """Measure the averaged weights; one JSON line a store and save."""
+        for folder in self.config.validation:
+            scores = validate_skeleton(self.average, PeopleStore(folder), self.config.size)
+            row = {"step": self.step, "store": Path(folder).name, **scores}
+            with (self._folder / "validation.jsonl").open("a") as file:
+                file.write(json.dumps(row) + "\n")
 
     def _resume(self) -> None:
         path = self._folder / "state.pt"

@@ -6,17 +6,25 @@ Each yields (picture (H, W, 3) uint8 RGB, `PersonSample`) for `write_people`.
 from __future__ import annotations
 
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import torch
 
+from mpmesh_core.body import BodyModel
 from mpmesh_core.camera import Camera
-from mpmesh_core.training.scene import decode_jpeg
+from mpmesh_core.ik import twist_from_rotations
+from mpmesh_core.training.scene import PersonTruth, Scene, decode_jpeg
 from mpmesh_core.training.skeleton_data import PersonSample
 
 Array = np.ndarray
 DEFAULT_FOV_DEG = 60.0  # on the longer side, where a photo does not tell
+_KEYPOINTS = {"lsp14": "lsp", "coco17": "coco", "mediapipe33": "mediapipe"}
+_LEAST_VISIBILITY = 0.2
+_LEAST_BOX = 40.0  # [px], height or width of what can be seen
+_FITTED_2D = 0.5  # weight of a fitted body's projection beside a real 2D label
 _FLESH = 0.06  # how far a person reaches beyond its landmarks, in box sides
 
 
@@ -54,3 +62,70 @@ def _lsp_sample(table: dict[str, Array], row: int, width: int, height: int) -> P
         points3d={"mediapipe": marks3d},
         points2d={"lsp": joints, "mediapipe": np.concatenate((marks[:, :2], trust[:, None]), 1)},
     )
+
+
+def scene_people(
+    scenes: Iterable[Scene], body: BodyModel, real: bool
+) -> Iterator[tuple[Array, PersonSample]]:
+    """People of scenes with bodies; those too small or too hidden are left out.
+
+    Args:
+        scenes: synthetic ones, or photos with fitted bodies.
+        body: the model that the scenes' parameters speak of.
+        real: whether bodies are fits: then real 2D labels win over the body's projection, which
+            counts as far as the fit is trusted.
+    """
+    for scene in scenes:
+        people = [person for person in scene.people if _is_usable(person, real)]
+        if people:
+            for person, sample in zip(people, _scene_samples(scene, people, body)):
+                yield scene.image, _with_labels(sample, person) if real else sample
+
+
+def _is_usable(person: PersonTruth, real: bool) -> bool:
+    box = person.box if person.visible_box is None else person.visible_box
+    large = max(box[2] - box[0], box[3] - box[1]) >= _LEAST_BOX
+    return bool(large and (real or person.visibility >= _LEAST_VISIBILITY))
+
+
+def _scene_samples(
+    scene: Scene, people: list[PersonTruth], body: BodyModel
+) -> Iterator[PersonSample]:
+    rotations, betas, transl = (
+        torch.from_numpy(np.stack([getattr(p, name) for p in people])).float()
+        for name in ("rotations", "betas", "transl")
+    )
+    points = body(rotations, betas, transl, vertices=False).points.numpy()
+    coco = body.keypoints(rotations, betas, transl, "coco17").numpy()
+    twist = twist_from_rotations(rotations, body.rest_points(betas)).numpy()
+    for i, person in enumerate(people):
+        trust = person.weight_3d
+        spatial = {"points": points[i], "coco": coco[i]}
+        yield PersonSample(
+            K=scene.camera.K,
+            box=person.box if person.visible_box is None else person.visible_box,
+            points3d={name: _weighted(p, trust) for name, p in spatial.items()},
+            points2d={
+                name: _weighted(scene.camera.project(p), trust) for name, p in spatial.items()
+            },
+            twist=_weighted(twist[i], trust),
+            betas=np.append(person.betas, trust),
+            root=np.append(points[i, 0], trust),
+        )
+
+
+def _weighted(values: Array, weight: float) -> Array:
+    return np.concatenate((values, np.full((len(values), 1), weight)), 1).astype(np.float32)
+
+
+def _with_labels(sample: PersonSample, person: PersonTruth) -> PersonSample:
+    """Real 2D labels beside (or, where they speak of the same points, instead of) a fit's."""
+    points2d = {name: p * np.array([1, 1, _FITTED_2D]) for name, p in sample.points2d.items()}
+    for name, labels in person.keypoints.items():
+        convention = _KEYPOINTS.get(name)
+        if convention is not None:
+            labels = np.nan_to_num(labels)
+            known = labels[:, 2:] > 0
+            fitted = points2d.get(convention, np.zeros_like(labels))
+            points2d[convention] = np.where(known, labels, fitted)
+    return replace(sample, points2d=points2d)
