@@ -117,7 +117,8 @@ class ImageFiles:
         self.name = name
         self.strict = strict
         self.length: int | None = len(self.paths)
-        self._numbers = frame_numbers(self.paths)
+        numbers = frame_numbers(self.paths)
+        self._numbers = numbers if numbers and _same_size(self.paths) else None
         self.sequence = self._numbers is not None
         self.fps = NUMBERED_FPS if self.sequence else None
 
@@ -164,6 +165,17 @@ def natural_key(path: Path) -> tuple[list[tuple[int, str]], str]:
     parts = re.split(r"(\d+)", os.fspath(path).lower())
     key = [(int(part), part) if part.isdecimal() else (-1, part) for part in parts]
     return [(number, "" if number >= 0 else part) for number, part in key], os.fspath(path)
+
+
+def _same_size(paths: Sequence[Path]) -> bool:
+    """Whether first, middle and last picture have one size; photos in a row often have not."""
+    sizes = set()
+    for path in (paths[0], paths[len(paths) // 2], paths[-1]):
+        try:
+            sizes.add(read_image(path).shape)
+        except (InputError, MissingFileError):
+            continue  # reported when its turn comes
+    return len(sizes) == 1
 
 
 def frame_numbers(paths: Sequence[Path]) -> list[int] | None:

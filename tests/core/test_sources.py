@@ -294,6 +294,12 @@ class TestFrameNumbers:
         assert source.sequence
         np.testing.assert_allclose(stamps, np.arange(6) * 0.1)
 
+    def test_photos_of_different_sizes_are_no_sequence(self, tmp_path: Path) -> None:
+        paths = [tmp_path / f"{n}.png" for n in range(6)]
+        for n, path in enumerate(paths):
+            path.write_bytes(encode(quadrants(48 + 2 * n), ".png"))
+        assert not ImageFiles(paths, "photos").sequence
+
 
 def write_video(path: Path, frames: int = 20, fps: float = 10.0, codec: str = "mp4v") -> None:
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*codec), fps, (64, 48))
