@@ -161,14 +161,14 @@ class SkeletonTrainer:
         self._folder = Path(config.output)
         self._resume()
 
-    def run(self) -> None:
-        """Train to the end of the schedule."""
+    def run(self, stop_at: int | None = None) -> None:
+        """Train to the end of the schedule, or stop early at a step, to be resumed."""
         began, before = time.monotonic(), self.elapsed
         batches = Batches(self.config, self.fabric.global_rank).from_step(self.step)
         recent: list[dict[str, float]] = []
         for _, batch in batches:
             self.elapsed = before + time.monotonic() - began
-            if self.progress() >= 1:
+            if self.progress() >= 1 or self.step == stop_at:
                 break
             recent.append(self.train_step(batch))
             self.step += 1

@@ -1,0 +1,224 @@
+"""Training of the skeleton network: labels through crops, losses, steps, resuming."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from mpmesh_core.body import load_body
+from mpmesh_core.camera import Camera
+from mpmesh_core.crop import look_at
+from mpmesh_core.errors import InputError, MissingFileError
+from mpmesh_core.ik import twist_from_rotations
+from mpmesh_core.networks.checkpoint import load_checkpoint
+from mpmesh_core.networks.skeleton import PointMaps, SkeletonConfig
+from mpmesh_core.training import augment, backbone_init, skeleton, skeleton_data, skeleton_losses
+from mpmesh_core.training.scene import PersonTruth, Scene
+from mpmesh_core.training.skeleton_sources import scene_people
+from mpmesh_core.training.skeleton_validation import validate_skeleton
+
+CAMERA = Camera.from_fov(320, 240, 60.0)
+HEAVY = augment.AugmentConfig(strong_roll=0.5, part=0.5, mirror=0.5, shift=0.2)
+
+
+def _scene(seed: int) -> Scene:
+    """One standing open body, its joints drawn as dots."""
+    rng = np.random.default_rng(seed)
+    body = load_body("open")
+    upright = np.diag([1.0, -1.0, -1.0])
+    turn = rng.uniform(-1, 1)
+    spin = np.array([[np.cos(turn), 0, np.sin(turn)], [0, 1, 0], [-np.sin(turn), 0, np.cos(turn)]])
+    rotations = np.tile(np.eye(3, dtype=np.float32), (24, 1, 1))
+    rotations[0] = upright @ spin
+    betas = rng.normal(0, 0.5, 10).astype(np.float32)
+    transl = np.array([rng.uniform(-0.3, 0.3), 0.2, 3.0], np.float32)
+    pose = [torch.from_numpy(a) for a in (rotations, betas, transl)]
+    px = CAMERA.project(body(*pose, vertices=False).points.numpy())
+    image = rng.integers(0, 80, (240, 320, 3), dtype=np.uint8)
+    for u, v in np.round(px).astype(int):
+        image[max(v - 2, 0) : v + 3, max(u - 2, 0) : u + 3] = (250, 200, 120)
+    box = np.concatenate((px.min(0) - 4, px.max(0) + 4)).astype(np.float32)
+    return Scene(image, CAMERA, [PersonTruth(rotations, betas, transl, box, box, 1.0)])
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("people")
+    scenes = [_scene(seed) for seed in range(6)]
+    skeleton_data.write_people(folder, scene_people(scenes, load_body("open"), real=False))
+    return folder
+
+
+def _config(store: Path, output: Path, **changes: object) -> skeleton.SkeletonTraining:
+    config = skeleton.SkeletonTraining(
+        output=str(output),
+        stores={str(store): 1.0},
+        network=SkeletonConfig(features=32, hidden=32),
+        steps=4,
+        batch=4,
+        size=64,
+        frozen_stages=0,
+        precision="32-true",
+        threads=1,
+        save_every=100,
+        log_every=2,
+    )
+    return replace(config, **changes)
+
+
+class TestPeopleStore:
+    @settings(max_examples=25, deadline=None)
+    @given(index=st.integers(0, 5), seed=st.integers(0, 1000))
+    def test_labels_in_a_crop_agree_with_its_camera(
+        self, store: Path, index: int, seed: int
+    ) -> None:
+        """Whatever happens to the view, K_crop projects the 3D labels onto the 2D ones."""
+        people = skeleton_data.PeopleStore(store)
+        crop = people.crop(index, np.random.default_rng(seed), HEAVY, 128)
+        for name in ("points", "coco"):
+            away = crop["points3d"][0, :3] - crop["root"][:3]  # labels have a free origin
+            rays = (crop[f"{name}3d"][:, :3] - away) @ crop["K"].T
+            pixels = rays[:, :2] / rays[:, 2:]
+            known = crop[f"{name}2d"][:, 2] > 0
+            np.testing.assert_allclose(pixels[known], crop[f"{name}2d"][known, :2], atol=0.15)
+
+    def test_without_augmentation_the_crop_is_that_of_the_pipeline(self, store: Path) -> None:
+        people = skeleton_data.PeopleStore(store)
+        crop = people.crop(0, np.random.default_rng(0), augment.NO_AUGMENT, 256)
+        camera = Camera(people.labels["K"][0], np.zeros(0), "none", 10, 10)
+        truth = look_at(people.labels["box"][:1], camera)
+        np.testing.assert_allclose(crop["K"], truth.K[0], rtol=1e-4)
+
+    def test_twist_labels_are_those_of_the_rotations(self, store: Path) -> None:
+        scene, body = _scene(0), load_body("open")
+        person = scene.people[0]
+        rest = body.rest_points(torch.from_numpy(person.betas))
+        truth = twist_from_rotations(torch.from_numpy(person.rotations), rest)
+        labels = skeleton_data.PeopleStore(store).labels["twist"][0]
+        np.testing.assert_allclose(labels[:, :2], truth, atol=1e-5)
+
+    def test_mirroring_twice_changes_nothing(self, store: Path) -> None:
+        labels = {k: v[0].copy() for k, v in skeleton_data.PeopleStore(store).labels.items()}
+        again = skeleton_data.mirror(skeleton_data.mirror(labels, 64), 64)
+        for name, value in labels.items():
+            np.testing.assert_allclose(again[name], value, atol=1e-4)
+
+    def test_same_seed_same_crop(self, store: Path) -> None:
+        people = skeleton_data.PeopleStore(store)
+        first, second = (people.crop(2, np.random.default_rng(5), HEAVY, 96) for _ in range(2))
+        for name, value in first.items():
+            np.testing.assert_array_equal(value, second[name])
+
+    def test_missing_folder(self, tmp_path: Path) -> None:
+        with pytest.raises(MissingFileError, match="no people in"):
+            skeleton_data.PeopleStore(tmp_path)
+
+
+class TestLosses:
+    def _maps(self, points3d: torch.Tensor, points2d: torch.Tensor) -> PointMaps:
+        return PointMaps(points3d, points2d, torch.zeros(1), torch.zeros(points2d.shape[:2]))
+
+    def test_truth_costs_nothing(self) -> None:
+        torch.manual_seed(0)
+        truth3d, weight = torch.randn(2, 29, 3), torch.ones(2, 29, 1)
+        truth2d = truth3d[..., :2] * 80 + 128  # an orthographic view
+        losses = skeleton_losses.point_losses(
+            self._maps(truth3d + 0.3, truth2d),
+            torch.cat((truth3d, weight), -1),
+            torch.cat((truth2d, weight), -1),
+            pixel=0.01,
+        )
+        for name in ("relative", "image", "projection"):
+            assert losses[name] < 1e-5, name
+
+    def test_unknown_points_do_not_matter(self) -> None:
+        torch.manual_seed(0)
+        known = (torch.arange(29) < 10).float()[None, :, None]
+        truth3d, truth2d = torch.randn(1, 29, 3), torch.randn(1, 29, 2)
+        labels = torch.cat((truth3d, known), -1), torch.cat((truth2d, known), -1)
+        wild = 1000 * (1 - known)
+        found3d, found2d = torch.randn(1, 29, 3), torch.randn(1, 29, 2)
+        tame = skeleton_losses.point_losses(self._maps(found3d, found2d), *labels, 0.01)
+        odd = skeleton_losses.point_losses(
+            self._maps(found3d + wild, found2d + wild), *labels, 0.01
+        )
+        for name, value in tame.items():
+            torch.testing.assert_close(odd[name], value)
+
+    def test_no_labels_give_zero_and_a_gradient(self) -> None:
+        found = torch.randn(1, 5, 3, requires_grad=True)
+        maps = self._maps(found, found[..., :2])
+        losses = skeleton_losses.point_losses(maps, torch.zeros(1, 5, 4), torch.zeros(1, 5, 3), 1)
+        total = torch.stack(list(losses.values())).sum()
+        total.backward()
+        assert total == 0
+        assert found.grad is not None
+        assert torch.isfinite(found.grad).all()
+
+
+class TestTraining:
+    def test_a_few_steps_lower_the_loss(self, store: Path, tmp_path: Path) -> None:
+        config = _config(store, tmp_path, steps=40, warmup=0.01)
+        trainer = skeleton.SkeletonTrainer(replace(config, augment=augment.NO_AUGMENT))
+        batch = skeleton.Batches(trainer.config, 0).make(0)
+        losses = [trainer.train_step(batch)["loss"] for _ in range(25)]
+        assert np.mean(losses[-3:]) < 0.9 * losses[0]
+
+    def test_resumed_equals_uninterrupted(self, store: Path, tmp_path: Path) -> None:
+        whole, parts = _config(store, tmp_path / "a"), _config(store, tmp_path / "b")
+        skeleton.train_skeleton(whole)
+        skeleton.SkeletonTrainer(parts).run(stop_at=2)
+        path = skeleton.train_skeleton(parts)
+        first, _ = load_checkpoint(tmp_path / "a" / "skeleton.safetensors")
+        second, metadata = load_checkpoint(path)
+        assert metadata["steps"] == 4
+        for name, value in first.state_dict().items():
+            torch.testing.assert_close(second.state_dict()[name], value, msg=name)
+
+    def test_curve_and_validation_are_written(self, store: Path, tmp_path: Path) -> None:
+        skeleton.train_skeleton(_config(store, tmp_path, validation=(str(store),)))
+        with (tmp_path / "curve.csv").open() as file:
+            rows = list(csv.DictReader(file))
+        assert [row["step"] for row in rows] == ["2", "4"]
+        assert all(float(row["loss"]) > 0 for row in rows)
+        scores = json.loads((tmp_path / "validation.jsonl").read_text())
+        assert scores["step"] == 4
+        assert 0 < scores["pa_mpjpe_mm"] <= scores["mpjpe_mm"]
+
+    def test_frozen_stages_stay(self, store: Path, tmp_path: Path) -> None:
+        trainer = skeleton.SkeletonTrainer(_config(store, tmp_path, frozen_stages=2))
+        before = {k: v.clone() for k, v in trainer.network.state_dict().items()}
+        trainer.train_step(skeleton.Batches(trainer.config, 0).make(0))
+        after = trainer.network.state_dict()
+        frozen = ("backbone.stem.", "backbone.stages.0.", "backbone.stages.1.")
+        changed = {k for k in before if not torch.equal(before[k], after[k])}
+        assert not any(name.startswith(frozen) for name in changed)
+        assert any(name.startswith("backbone.stages.2.") for name in changed)
+
+    def test_schedule_rises_and_ends_at_zero(self) -> None:
+        rates = [skeleton.one_cycle(p, 0.1) for p in np.linspace(0, 1, 101)]
+        assert np.argmax(rates) == 10
+        assert rates[10] == pytest.approx(1.0)
+        assert rates[-1] == pytest.approx(0.0, abs=1e-9)
+
+    def test_validation_sees_nothing_wrong_in_the_truth(self, store: Path, tmp_path: Path) -> None:
+        network = skeleton.SkeletonTrainer(_config(store, tmp_path)).network.eval()
+        scores = validate_skeleton(network, skeleton_data.PeopleStore(store), 64, most=3)
+        assert set(scores) == {"mpjpe_mm", "pa_mpjpe_mm"}  # no LSP labels here
+
+
+class TestBackboneStart:
+    def test_a_foreign_or_missing_file_is_named(self, tmp_path: Path) -> None:
+        with pytest.raises(MissingFileError, match="no backbone file"):
+            backbone_init.read_tflite_convolutions(tmp_path / "none.tflite")
+        (tmp_path / "odd.tflite").write_bytes(b"odd")
+        with pytest.raises(InputError, match="not a TensorFlow Lite file"):
+            backbone_init.read_tflite_convolutions(tmp_path / "odd.tflite")
