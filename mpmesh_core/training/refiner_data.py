@@ -1,0 +1,241 @@
+"""refiner_data: what the refiner reads, made once from scenes by the stages before it.
+
+A cache is a folder: `features.bin` (float16, P x C x 8 x 8, mapped) and `labels.npz`, everything
+else of P people, those of one picture in a row. The skeleton network runs as in the pipeline, so
+that the refiner learns that network's errors; truth is turned into each person's crop camera.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from rich.progress import track
+from torch import Tensor
+
+from mpmesh_core.body import BodyModel
+from mpmesh_core.camera import Camera
+from mpmesh_core.crop import CropCameras, crop_images, look_at
+from mpmesh_core.engines import Engine
+from mpmesh_core.errors import MissingFileError
+from mpmesh_core.ik import solve_ik
+from mpmesh_core.networks.refiner import CAMERA_START
+from mpmesh_core.placement import mix_absolute, place
+from mpmesh_core.refine import pose6d_from_rotations
+from mpmesh_core.training.losses import RefinerTruth
+from mpmesh_core.training.scene import PersonTruth, Scene
+from mpmesh_core.types import Skeletons
+
+Array = np.ndarray
+LEAST_VISIBLE = 0.15  # part of a person below which no detector would have found it
+BOX_JITTER = 0.06  # of shift and size of a box, as a part of its longer side
+_TRUTH = ("rotations", "betas", "points", "weight_3d", "pixels", "weight_2d", "coco", "K")
+
+
+def cache_scenes(
+    folder: Path | str, scenes: Iterable[Scene], skeleton: Engine, body: BodyModel, seed: int = 0
+) -> int:
+    """Run detection-like boxes of all scenes through the stages before the refiner.
+
+    Args:
+        folder: made if need be; what it holds is replaced.
+        scenes: pictures with their people.
+        skeleton: engine of the skeleton network.
+        body: the body model of truth and result.
+        seed: of the boxes' jitter.
+
+    Returns:
+        Number of people stored.
+    """
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(seed)
+    rows: list[dict[str, Tensor]] = []
+    with (folder / "features.bin.partial").open("wb") as file:
+        for number, scene in enumerate(track(scenes, f"refiner cache {folder.name}")):
+            row = _read_scene(scene, skeleton, body, rng)
+            if row is None:
+                continue
+            features = row.pop("features").half().numpy()
+            file.write(features.tobytes())
+            rows.append(row | {"picture": torch.full((len(features),), number)})
+    if not rows:
+        raise MissingFileError(f"no people to cache for {folder}: the scenes hold none")
+    labels = {name: torch.cat([row[name] for row in rows]).numpy() for name in rows[0]}
+    with (folder / "labels.npz").open("wb") as file:
+        np.savez(file, channels=features.shape[1], **labels)  # type: ignore[arg-type]
+    os.replace(folder / "features.bin.partial", folder / "features.bin")
+    return len(labels["picture"])
+
+
+@torch.inference_mode()
+def _read_scene(
+    scene: Scene, skeleton: Engine, body: BodyModel, rng: np.random.Generator
+) -> dict[str, Tensor] | None:
+    """All arrays of one picture's people, or None where there are none."""
+    people = [person for person in scene.people if person.visibility > LEAST_VISIBLE]
+    if not people:
+        return None
+    boxes = np.stack([_detected(person, scene.camera, rng) for person in people])
+    crops = look_at(boxes, scene.camera)
+    pixels = crop_images(scene.image, scene.camera, crops)
+    found = Skeletons(**skeleton.run({"image": pixels.float()}))
+    relative, uv = found.points3d, found.points2d
+    root = place(relative, uv, found.confidence, crops.K).root
+    points = mix_absolute(relative, uv, root, crops.K)
+    ik = solve_ik(points, body.rest_points(found.betas), found.twist)
+    finite = ik.ok & found.features.flatten(1).isfinite().all(1)
+    row = {
+        "features": found.features,
+        "heatmaps": found.heatmaps.half(),
+        "pose6d": pose6d_from_rotations(ik.rotations),
+        "start_betas": found.betas,
+        "pelvis": (crops.R_crop_cam.mT @ points[:, 0].unsqueeze(-1)).squeeze(-1),
+        **_truth(people, scene.camera, crops, body),
+    }
+    return {name: value[finite] for name, value in row.items()} if finite.any() else None
+
+
+def _detected(person: PersonTruth, camera: Camera, rng: np.random.Generator) -> Array:
+    """A box as a detector might give it: the person's part of the picture, jittered."""
+    low, high = person.box[:2], person.box[2:]
+    limit = np.array((camera.width - 1, camera.height - 1), np.float32)
+    low, high = np.clip(low, 0, limit - 2), np.clip(high, 2, limit)
+    side = float((high - low).max())
+    shift, grow = rng.uniform(-BOX_JITTER, BOX_JITTER, (2, 2)) * side
+    return np.concatenate((low + shift - grow / 2, high + shift + grow / 2)).astype(np.float32)
+
+
+def _truth(
+    people: list[PersonTruth], camera: Camera, crops: CropCameras, body: BodyModel
+) -> dict[str, Tensor]:
+    """`RefinerTruth` of one picture's people, by field."""
+    rotations = torch.from_numpy(np.stack([p.rotations for p in people])).float()
+    betas = torch.from_numpy(np.stack([p.betas for p in people])).float()
+    transl = torch.from_numpy(np.stack([p.transl for p in people])).float()
+    known = torch.tensor([p.weight_3d for p in people])
+    rotations[:, 0] = crops.R_crop_cam @ rotations[:, 0]
+    points = body(rotations, betas, torch.zeros_like(transl), vertices=False).points
+    pelvis = crops.R_crop_cam @ (transl + body.rest_joints(betas)[:, 0]).unsqueeze(-1)
+    points = points - points[:, :1]
+    projected = (points + pelvis.mT) @ crops.K.mT
+    in_front = (projected[..., 2] > 0.1).all(1)
+    return {
+        "rotations": rotations,
+        "betas": betas,
+        "points": points,
+        "weight_3d": known,
+        "pixels": projected[..., :2] / projected[..., 2:].clamp_min(0.1),
+        "weight_2d": known * in_front,
+        "coco": _coco(people, camera, crops),
+        "K": crops.K,
+    }
+
+
+def _coco(people: list[PersonTruth], camera: Camera, crops: CropCameras) -> Tensor:
+    """Labelled COCO keypoints (M, 17, 3) in crop pixels; weight 0 where there are none."""
+    rows = [p.keypoints.get("coco17", np.zeros((17, 3))) for p in people]
+    labels = torch.from_numpy(np.nan_to_num(np.stack(rows))).float()
+    turned = camera.unproject(labels[..., :2]) @ (crops.K @ crops.R_crop_cam).mT
+    weight = labels[..., 2] * (turned[..., 2] > 0.1)
+    return torch.cat((turned[..., :2] / turned[..., 2:].clamp_min(0.1), weight[..., None]), -1)
+
+
+@dataclass(frozen=True)
+class RefinerBatch:
+    """M people of several pictures, inputs and truth."""
+
+    inputs: dict[str, Tensor]  # of the refiner, with `context` and `valid`
+    truth: RefinerTruth
+
+    def to(self, device: torch.device) -> RefinerBatch:
+        """The same batch on another device."""
+        inputs = {name: value.to(device) for name, value in self.inputs.items()}
+        truth = {name: getattr(self.truth, name).to(device) for name in _TRUTH}
+        return RefinerBatch(inputs, RefinerTruth(**truth))
+
+
+class RefinerCache:
+    """Batches of whole pictures from a folder that `cache_scenes` wrote."""
+
+    def __init__(self, folder: Path | str) -> None:
+        folder = Path(folder)
+        if not (folder / "features.bin").is_file():
+            raise MissingFileError(f"no refiner cache in {folder}: make it with `cache_scenes`")
+        with np.load(folder / "labels.npz") as file:
+            self._labels = {name: file[name] for name in file.files}
+        channels = int(self._labels.pop("channels"))
+        self._features = np.memmap(folder / "features.bin", np.float16, "r")
+        self._features = self._features.reshape(-1, channels, 8, 8)
+        starts = np.flatnonzero(np.diff(self._labels["picture"], prepend=-1))
+        self.pictures = np.split(np.arange(len(self._features)), starts[1:])
+
+    def __len__(self) -> int:
+        """Number of pictures."""
+        return len(self.pictures)
+
+    def sample(self, people: int, size: int, rng: np.random.Generator) -> RefinerBatch:
+        """Random pictures with at least so many people; context is drawn from each picture.
+
+        Args:
+            people: number of people at least.
+            size: people in one run, the target included (N of the paper).
+            rng: draws pictures and contexts.
+        """
+        chosen: list[Array] = []
+        while sum(map(len, chosen)) < people:
+            chosen.append(self.pictures[int(rng.integers(len(self)))])
+        return self._batch(chosen, size, rng)
+
+    def in_order(self, people: int, size: int) -> Iterable[RefinerBatch]:
+        """All pictures once, each person with its nearest."""
+        chosen: list[Array] = []
+        for picture in self.pictures:
+            chosen.append(picture)
+            if sum(map(len, chosen)) >= people:
+                yield self._batch(chosen, size, None)
+                chosen = []
+        if chosen:
+            yield self._batch(chosen, size, None)
+
+    def _batch(
+        self, pictures: list[Array], size: int, rng: np.random.Generator | None
+    ) -> RefinerBatch:
+        context, valid = self._contexts(pictures, size, rng)
+        rows = np.concatenate(pictures)
+        labels = {name: torch.from_numpy(values[rows]) for name, values in self._labels.items()}
+        inputs = {
+            "features": torch.from_numpy(self._features[rows]).float(),
+            "heatmaps": labels["heatmaps"].float(),
+            "pose6d": labels["pose6d"],
+            "betas": labels["start_betas"],
+            "camera": torch.tensor(CAMERA_START).repeat(len(rows), 1),
+            "context": torch.from_numpy(context),
+            "valid": torch.from_numpy(valid),
+        }
+        return RefinerBatch(inputs, RefinerTruth(**{name: labels[name] for name in _TRUTH}))
+
+    def _contexts(
+        self, pictures: list[Array], size: int, rng: np.random.Generator | None
+    ) -> tuple[Array, Array]:
+        """Rows of the batch that each person reads: at random with `rng`, else the nearest."""
+        count = sum(map(len, pictures))
+        context, valid = np.zeros((count, size), np.int64), np.zeros((count, size), bool)
+        first = 0
+        for picture in pictures:
+            pelvis = self._labels["pelvis"][picture]
+            for place_in_picture in range(len(picture)):
+                distance = np.linalg.norm(pelvis - pelvis[place_in_picture], axis=1)
+                order = np.argsort(distance, kind="stable")
+                others = order[order != place_in_picture]
+                if rng is not None:
+                    others = rng.permutation(others)
+                read = np.concatenate(([place_in_picture], others))[:size]
+                row = first + place_in_picture
+                context[row, : len(read)], valid[row, : len(read)] = first + read, True
+            first += len(picture)
+        return context, valid
