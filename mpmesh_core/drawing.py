@@ -23,7 +23,7 @@ from mpmesh_core.checks import check_shapes
 from mpmesh_core.joints import SMPL_JOINTS
 from mpmesh_core.rasterizer import Meshes
 from mpmesh_core.shading import shaded_layer
-from mpmesh_core.top_view import draw_top_view, fitting_range
+from mpmesh_core.top_view import Figures, draw_top_view, fitting_range
 from mpmesh_core.types import FrameResult, Person
 
 Array = np.ndarray
@@ -83,17 +83,16 @@ def draw_overlay(
     style = style or DrawingStyle()
     image, camera = _shrunk(image, camera, style.longest_side)
     people = [person for person in result.people if person.state != "lost"]
-    vertices = person_vertices(body, people)
-    faces = body.faces.cpu().numpy()
-    colours = _colours(people)
-    picture = _draw_meshes(image, people, vertices, faces, camera, colours, style)
+    figures = Figures(
+        people, person_vertices(body, people), body.faces.cpu().numpy(), _colours(people)
+    )
+    picture = _draw_meshes(image, figures, camera, style)
     if style.labels:
-        _draw_labels(picture, people, vertices, camera, colours)
+        _draw_labels(picture, figures, camera)
     if not style.top_view:
         return picture
     size = (max(2, round(style.top_view_width * picture.shape[0])), picture.shape[0])
-    panel = draw_top_view(people, vertices, faces, camera, size, colours, depth)
-    return np.concatenate([picture, panel], axis=1)
+    return np.concatenate([picture, draw_top_view(figures, camera, size, depth)], axis=1)
 
 
 class OverlayDrawer:
@@ -136,28 +135,23 @@ def _colours(people: list[Person]) -> list[Colour]:
     ]
 
 
-def _draw_meshes(
-    image: Array,
-    people: list[Person],
-    vertices: list[Array],
-    faces: Array,
-    camera: Camera,
-    colours: list[Colour],
-    style: DrawingStyle,
-) -> Array:
-    if not people:
+def _draw_meshes(image: Array, figures: Figures, camera: Camera, style: DrawingStyle) -> Array:
+    if not figures.people:
         return image.copy()
     height, width = image.shape[:2]
     factor = 2 if height * width <= style.supersample_below else 1
-    meshes = Meshes.join(vertices, [faces] * len(vertices))
+    meshes = Meshes.join(figures.vertices, [figures.faces] * len(figures.people))
     fine = camera.scaled(factor * width, factor * height)
     pixels = fine.project(meshes.vertices)
     depth = np.where(fine.in_view(meshes.vertices), meshes.vertices[:, 2], -1.0)
     size = (fine.width, fine.height)
     opacity = [
-        style.coasted_opacity if person.state == "coasted" else style.opacity for person in people
+        style.coasted_opacity if person.state == "coasted" else style.opacity
+        for person in figures.people
     ]
-    layer, corner = shaded_layer(meshes, pixels, depth, size, np.array(colours), np.array(opacity))
+    layer, corner = shaded_layer(
+        meshes, pixels, depth, size, np.array(figures.colours), np.array(opacity)
+    )
     picture = image.copy()
     if layer.size:
         small = (layer.shape[1] // factor, layer.shape[0] // factor)
@@ -166,18 +160,13 @@ def _draw_meshes(
     return picture
 
 
-def _draw_labels(
-    picture: Array,
-    people: list[Person],
-    vertices: list[Array],
-    camera: Camera,
-    colours: list[Colour],
-) -> None:
+def _draw_labels(picture: Array, figures: Figures, camera: Camera) -> None:
     """Name and distance above each head; the near ones choose their place first."""
     text_height = float(np.clip(picture.shape[0] / 48, 7, 26))
+    people = figures.people
     taken = [_head_box(person, camera) for person in people]
     for i in sorted(range(len(people)), key=lambda i: float(people[i].position[2])):
-        ahead = vertices[i][vertices[i][:, 2] > 0.1]
+        ahead = figures.vertices[i][figures.vertices[i][:, 2] > 0.1]
         if not len(ahead):
             continue
         pixels = camera.project(ahead)
@@ -188,7 +177,7 @@ def _draw_labels(
         wanted = top - np.array([0.5, 1.0]) * size - np.array([0.0, 0.5 * text_height])
         box = _free_box(wanted, size, taken, picture.shape)
         taken.append(box)
-        draw_pill(picture, text, (int(box[0]), int(box[1])), text_height, colours[i])
+        draw_pill(picture, text, (int(box[0]), int(box[1])), text_height, figures.colours[i])
 
 
 def _head_box(person: Person, camera: Camera) -> Array:

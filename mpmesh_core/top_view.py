@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from mpmesh_core.camera import Camera
-from mpmesh_core.canvas import Colour, blend_part, person_colour, put_text, text_size
+from mpmesh_core.canvas import Colour, blend_part, put_text, text_size
 from mpmesh_core.rasterizer import Meshes
 from mpmesh_core.shading import shaded_layer
 from mpmesh_core.types import Person
@@ -33,6 +33,16 @@ _WEDGE_EDGE: Colour = (92, 102, 120)
 _WHITE: Colour = (255, 255, 255)
 _INK: Colour = (158, 168, 184)
 _TWO_SIGMA = 2.0  # of the covariance ellipse
+
+
+@dataclass(frozen=True)
+class Figures:
+    """People as they are drawn."""
+
+    people: Sequence[Person]
+    vertices: Sequence[Array]  # their meshes (V, 3) [m, camera frame]
+    faces: Array  # (F, 3) triangles of every mesh
+    colours: Sequence[Colour]
 
 
 @dataclass(frozen=True)
@@ -58,38 +68,29 @@ def fitting_range(people: Sequence[Person]) -> float:
 
 
 def draw_top_view(
-    people: Sequence[Person],
-    vertices: Sequence[Array],
-    faces: Array,
-    camera: Camera,
-    size: tuple[int, int],
-    colours: Sequence[Colour] | None = None,
-    depth: float | None = None,
+    figures: Figures, camera: Camera, size: tuple[int, int], depth: float | None = None
 ) -> Array:
     """Draw the panel.
 
     Args:
-        people: who to draw.
-        vertices: their meshes (V, 3) [m, camera frame].
-        faces: (F, 3) triangles of every mesh.
+        figures: who to draw.
         camera: gives the field of view.
         size: (width, height) of the panel [px].
-        colours: one RGB each; by track id where not given.
         depth: range to show [m]; fits the people where not given.
 
     Returns:
         (height, width, 3) uint8 RGB.
     """
-    colours = colours or [person_colour(person.track_id) for person in people]
+    people = figures.people
     view = _make_view(people, size, depth or fitting_range(people))
     canvas = np.empty((view.height, view.width, 3), np.uint8)
     canvas[:] = _BACKGROUND
     _draw_wedge(canvas, view, camera)
     _draw_grid(canvas, view)
-    _draw_ellipses(canvas, view, people, colours)
-    _draw_bodies(canvas, view, vertices, faces, colours)
+    _draw_ellipses(canvas, view, people, figures.colours)
+    _draw_bodies(canvas, view, figures)
     _draw_camera(canvas, view)
-    for person, mesh, colour in zip(people, vertices, colours):
+    for person, mesh, colour in zip(people, figures.vertices, figures.colours):
         _draw_motion(canvas, view, person, colour)
         _draw_name(canvas, view, person, mesh, colour)
     _draw_title(canvas, view)
@@ -188,18 +189,12 @@ def _mixed(colour: Colour, other: Colour, share: float) -> Colour:
     return red, green, blue
 
 
-def _draw_bodies(
-    canvas: Array,
-    view: _View,
-    vertices: Sequence[Array],
-    faces: Array,
-    colours: Sequence[Colour],
-) -> None:
-    if not vertices:
+def _draw_bodies(canvas: Array, view: _View, figures: Figures) -> None:
+    if not figures.people:
         return
     # seen from above: x stays, the view's down is towards the camera, its depth is the height
-    turned = [np.stack([v[:, 0], -v[:, 2], v[:, 1]], axis=-1) for v in vertices]
-    meshes = Meshes.join(turned, [faces] * len(turned))
+    turned = [np.stack([v[:, 0], -v[:, 2], v[:, 1]], axis=-1) for v in figures.vertices]
+    meshes = Meshes.join(turned, [figures.faces] * len(turned))
     points = view.px(meshes.vertices[:, 0], -meshes.vertices[:, 1])
     above = meshes.vertices[:, 2] - meshes.vertices[:, 2].min() + 1.0
     layer, corner = shaded_layer(
@@ -207,8 +202,8 @@ def _draw_bodies(
         points,
         above,
         (view.width, view.height),
-        np.array(colours),
-        np.ones(len(vertices)),
+        np.array(figures.colours),
+        np.ones(len(turned)),
     )
     blend_part(canvas, layer, corner)
 

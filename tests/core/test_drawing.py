@@ -16,7 +16,7 @@ from mpmesh_core.drawing import DrawingStyle, OverlayDrawer, draw_overlay, perso
 from mpmesh_core.errors import ShapeError
 from mpmesh_core.rasterizer import Meshes, rasterize
 from mpmesh_core.shading import shaded_layer
-from mpmesh_core.top_view import RANGES, draw_top_view, fitting_range
+from mpmesh_core.top_view import RANGES, Figures, draw_top_view, fitting_range
 from mpmesh_core.types import Array
 
 CAMERA = Camera.from_fov(320, 240, 70.0)
@@ -150,15 +150,8 @@ class TestTopView:
         person = replace(standing_person(body, CAMERA, x, z, -1), velocity=None)
         people = [person] if z < 90 else []
         meshes = person_vertices(body, people)
-        return draw_top_view(
-            people,
-            meshes,
-            body.faces.numpy(),
-            CAMERA,
-            self.SIZE,
-            [(255, 0, 0)] * len(people),
-            depth,
-        )
+        figures = Figures(people, meshes, body.faces.numpy(), [(255, 0, 0)] * len(people))
+        return draw_top_view(figures, CAMERA, self.SIZE, depth)
 
     def where(self, body: BodyModel, x: float, z: float, depth: float = 8.0) -> Array:
         """Middle (u, v) [px] of the red person."""
@@ -195,7 +188,8 @@ class TestTopView:
                 standing_person(body, CAMERA, 0.0, 3.0), position_covariance=scale * np.eye(3)
             )
             meshes = person_vertices(body, [person])
-            panel = draw_top_view([person], meshes, body.faces.numpy(), CAMERA, self.SIZE)
+            figures = Figures([person], meshes, body.faces.numpy(), [(255, 0, 0)])
+            panel = draw_top_view(figures, CAMERA, self.SIZE)
             assert panel.shape == (300, 200, 3)
 
 
