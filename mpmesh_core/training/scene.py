@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -75,7 +76,8 @@ def write_shard(path: Path | str, scenes: Iterable[Scene]) -> int:
     path = Path(path)
     partial = path.with_suffix(".partial")
     with partial.open("wb") as file:
-        np.savez(file, **_pack_scenes(scenes), **_pack_people(scenes))
+        arrays: dict[str, Any] = _pack_scenes(scenes) | _pack_people(scenes)
+        np.savez(file, **arrays)
     os.replace(partial, path)
     return len(scenes)
 

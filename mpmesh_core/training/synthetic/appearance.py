@@ -85,11 +85,11 @@ class Wardrobe:
         front = self.rest[np.abs(self.rest[:, 0]) < 0.03]
         height = self.head[1] + 0.3 * tall
         nose = front[np.argmax(front[:, 2] - 9 * np.abs(front[:, 1] - height))]
-        eye = nose + [0.032, 0.04, -0.03]
+        eye = nose + np.array([0.032, 0.04, -0.03])
         return np.stack([nose, eye, eye * [-1, 1, 1]])
 
     def _hollows(self) -> Array:
-        """How deep each vertex lies under a much smoothed surface (V,) [m], 0 where it stands out."""
+        """Depth of each vertex under a much smoother surface (V,) [m]; 0 where it stands out."""
         smooth = self.rest
         for _ in range(40):
             smooth = self.relax @ smooth
@@ -120,7 +120,7 @@ class Wardrobe:
         if rng.random() < 0.12:
             loose.extend(parts.hat(rng, self, HAT))
         lift = self._lift(rng, fields)
-        covered = (fields[:, [TROUSERS, SHIRT, JACKET]] > 0).any(1)
+        covered = np.any(fields[:, [TROUSERS, SHIRT, JACKET]] > 0, axis=1)
         bare = Outfit(lift, rng.uniform(0.3, 1.0), fields, np.zeros(0), loose, one_piece, covered)
         return self.recolour(rng, bare, textures)
 
@@ -143,8 +143,9 @@ class Wardrobe:
 
     def _skin(self, rng: Random, hair: Array) -> Array:
         tone = skin_tone(rng)
-        row = material(pattern=SKIN, colour=tone, second=hair[RED : BLUE + 1], bump=0.06, bump_scale=0.35,
-                       mottle=0.05, shine=rng.uniform(0.02, 0.08), gloss=10)  # fmt: skip
+        row = material(pattern=SKIN, colour=tone, second=hair[RED : BLUE + 1], bump=0.06,
+                       bump_scale=0.35, mottle=0.05, shine=rng.uniform(0.02, 0.08),
+                       gloss=10)  # fmt: skip
         nose, left_eye, _ = self.face
         row[[EYE_X, EYE_Y, EYE_Z]] = left_eye
         row[MOUTH_Y] = nose[1] - 0.036

@@ -13,8 +13,10 @@ import cv2
 import numpy as np
 from numba import njit
 
+from mpmesh_core.errors import InputError
 from mpmesh_core.training.synthetic.layout import View
-from mpmesh_core.training.synthetic.shading import GAMMA, GAMMA_STEPS, pattern_colour
+from mpmesh_core.training.synthetic.patterns import pattern_colour
+from mpmesh_core.training.synthetic.shading import GAMMA, GAMMA_STEPS
 from mpmesh_core.training.synthetic.textures import (
     BLUE,
     MOTTLE,
@@ -45,7 +47,10 @@ class Room:
 
 def load_picture(path: Path, longest: int = 900) -> Array:
     """One photo as RGB, at most `longest` pixels long."""
-    picture = cv2.cvtColor(cv2.imread(str(path), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+    stored = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if stored is None:
+        raise InputError(f"{path} is no readable picture: replace or remove it")
+    picture = cv2.cvtColor(stored, cv2.COLOR_BGR2RGB)
     scale = min(1.0, longest / max(picture.shape[:2]))
     return cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
 
@@ -145,8 +150,8 @@ def room_background(room: Room, view: View, textures: Textures, exposure: float 
         GAMMA,
         picture,
     )
-    picture = cv2.GaussianBlur(picture, (0, 0), 0.6)
-    return cv2.resize(picture, (camera.width, camera.height), interpolation=cv2.INTER_CUBIC)
+    soft = cv2.GaussianBlur(picture, (0, 0), 0.6)
+    return cv2.resize(soft, (camera.width, camera.height), interpolation=cv2.INTER_CUBIC)
 
 
 def _world_rays(view: View, step: int) -> Array:

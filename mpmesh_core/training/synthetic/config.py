@@ -18,11 +18,24 @@ class SyntheticConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    data: Path | None = Field(None, description="data folder with mocap/, scenes/ and train2d/")
-    body: str = Field("open", description="body model, as for `load_body`")
-    photos: bool = Field(True, description="photo backgrounds and cut-outs (not CC0)")
-    held_out: bool = Field(False, description="use only the clips and photos kept for validation")
-    people_shares: tuple[Share, ...] = Field(
-        (0.34, 0.33, 0.2, 0.13), description="share of scenes with 1, 2, ... people"
+    data: Path | None = Field(
+        default=None, description="data folder with mocap/, scenes/ and train2d/"
     )
-    texture_seed: int = Field(0, description="seed of the shared textures and outfits")
+    body: str = Field(default="open", description="body model, as for `load_body`")
+    photos: bool = Field(default=True, description="photo backgrounds and cut-outs (not CC0)")
+    held_out: bool = Field(
+        default=False, description="use only the clips and photos kept for validation"
+    )
+    people_shares: tuple[Share, ...] = Field(
+        default=(0.34, 0.33, 0.2, 0.13), description="share of scenes with 1, 2, ... people"
+    )
+    texture_seed: int = Field(default=0, description="seed of the shared textures and outfits")
+
+
+class SynthesisConfig(SyntheticConfig):
+    """What `mpmesh train synthesize` makes."""
+
+    output: Path = Field(default=Path("runs/synthetic"), description="folder for the shards")
+    scenes: int = Field(default=12000, ge=1, description="pictures to make")
+    seed: int = Field(default=0, description="seed of the scenes")
+    processes: int = Field(default=2, ge=1, description="processes that work at the same time")

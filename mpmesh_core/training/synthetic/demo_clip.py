@@ -30,6 +30,7 @@ from mpmesh_core.training.synthetic.walk import Gait, sitting, walking, waving
 Array = np.ndarray
 Random = np.random.Generator
 
+FPS = 15.0  # frames a second
 WALKING_SPEED = 1.1  # [m/s]
 
 
@@ -54,22 +55,21 @@ class Actor:
 
 
 def demo_clip(
-    seed: int = 0, seconds: float = 8.0, rate: float = 15.0, size: tuple[int, int] = (640, 480)
+    frames: int = 120, seed: int = 0, size: tuple[int, int] = (640, 480)
 ) -> Iterator[Scene]:
     """Film frames as scenes, people always in the same order and all listed in every frame.
 
     Args:
+        frames: how many, `FPS` a second.
         seed: of looks, room and paths.
-        seconds: length [s].
-        rate: frames a second.
         size: (width, height) [px].
 
     Yields:
         Scenes whose people carry `source` "actor0", "actor1", ... and their truth. Somebody who
         is hidden or out of the picture has `visible_box` None and visibility 0.
     """
-    if seconds <= 0 or rate <= 0:
-        raise UsageError(f"seconds and rate must be positive, got {seconds} and {rate}")
+    if frames < 1:
+        raise UsageError(f"a clip has at least one frame, got {frames}")
     rng = np.random.default_rng(seed)
     library = Library.load(SyntheticConfig(texture_seed=seed), outfits=12)
     view = look_at_height(Camera.from_fov(*size, 65.0), 1.25, 4.0, 0.95, 0.52)
@@ -78,9 +78,9 @@ def demo_clip(
     room = _calm(random_room(rng, library.textures, corners))
     surroundings, sun = random_surroundings(rng), Sun(_sun_direction(rng), np.full(3, 0.55))
     background = room_background(room, view, library.textures)
-    for number in range(max(round(seconds * rate), 1)):
+    for number in range(frames):
         grain = np.random.default_rng([seed, number])
-        yield _frame(library, actors, number / rate, view, background, surroundings, sun, grain)
+        yield _frame(library, actors, number / FPS, view, background, surroundings, sun, grain)
 
 
 def _frame(

@@ -8,7 +8,8 @@ Scene n of a seed is always the same, whichever process makes it: each has its o
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -22,7 +23,7 @@ from mpmesh_core.training.synthetic.backgrounds import (
     random_room,
     room_background,
 )  # fmt: skip
-from mpmesh_core.training.synthetic.config import SyntheticConfig
+from mpmesh_core.training.synthetic.config import SynthesisConfig, SyntheticConfig
 from mpmesh_core.training.synthetic.effects import camera_effects, jpeg_quality
 from mpmesh_core.training.synthetic.layout import View, place_people, random_view, separate
 from mpmesh_core.training.synthetic.library import Library
@@ -83,6 +84,15 @@ def write_shards(
         for written in pool.map(_write_task, tasks):
             done += written
             yield done
+
+
+def synthesize_shards(config: SynthesisConfig, say: Callable[[str], None]) -> None:
+    """Write the shards that a configuration asks for and say how far it is."""
+    start = time.perf_counter()
+    plain = SyntheticConfig(**config.model_dump(include=set(SyntheticConfig.model_fields)))
+    for done in write_shards(plain, config.seed, config.output, config.scenes, config.processes):
+        rate = done / (time.perf_counter() - start)
+        say(f"{done} of {config.scenes} scenes in {config.output} ({rate:.0f} a second)")
 
 
 _library: tuple[SyntheticConfig, Library] | None = None  # of this worker process
@@ -174,7 +184,7 @@ def _props(
     pieces = []
     for stance, spot in zip(stances, spots):
         if stance.source == "composed/sit":
-            under = stance.pelvis + [spot[0], 0, spot[1]]
+            under = stance.pelvis + np.array([spot[0], 0, spot[1]])
             pieces.append(seat(rng, under, view, library.textures))
     if rng.random() < 0.18:
         for _ in range(rng.integers(1, 3)):

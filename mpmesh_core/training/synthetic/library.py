@@ -123,7 +123,8 @@ def _test_photos(data: Path) -> set[str]:
 
 def _panoramas(folder: Path) -> list[Array]:
     paths = sorted(folder.glob("*.hdr"))
-    return [cv2.imread(str(path), cv2.IMREAD_UNCHANGED)[..., ::-1].copy() for path in paths]
+    stored = [cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in paths]
+    return [panorama[..., ::-1].copy() for panorama in stored if panorama is not None]
 
 
 def _clips(config: SyntheticConfig, rest_points: Array) -> list[Clip]:

@@ -15,6 +15,7 @@ from mpmesh_core.rasterizer import fill_buffers
 Array = np.ndarray
 Random = np.random.Generator
 
+TINTS = np.array([[1.0, 0.95, 0.85], [0.9, 0.96, 1.0], [1.0, 1.0, 1.0]])
 SHADOW_SIZE = 288  # [texels]
 FAINT = 0.08  # colour of a sun whose shadows nobody would see
 FAR = 40.0  # [m] shift that makes 1/depth nearly linear in the shadow map
@@ -71,11 +72,11 @@ def random_surroundings(rng: Random) -> Surroundings:
     """A sky, a ground and some soft lamps or windows."""
     directions, weights = sphere_grid()
     up = directions[:, 1:2]
-    tint = rng.uniform(0.8, 1.0, 3) * rng.choice([[1, 0.95, 0.85], [0.9, 0.96, 1.0], [1, 1, 1]])
+    tint = rng.uniform(0.8, 1.0, 3) * rng.choice(TINTS)
     ground = rng.uniform(0.15, 0.6) * rng.uniform(0.7, 1.0, 3)
     radiance = np.where(up > 0, tint * (0.6 + 0.6 * up), ground)
     for _ in range(rng.integers(0, 4)):
-        axis = rng.standard_normal(3) + [0, 0.5, 0]
+        axis = rng.standard_normal(3) + np.array([0, 0.5, 0])
         axis /= np.linalg.norm(axis)
         lobe = np.exp(rng.uniform(4, 20) * (directions @ axis - 1))[:, None]
         radiance = radiance + lobe * rng.uniform(0.5, 6) * rng.uniform(0.7, 1.0, 3)

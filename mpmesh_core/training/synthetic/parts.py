@@ -90,11 +90,11 @@ def long_hair(rng: Random, wardrobe: Wardrobe, slot: int) -> LoosePart:
     """Hair that falls behind the head, or a bun or tail."""
     head = 0.5 * (wardrobe.head + wardrobe.top)
     if rng.random() < 0.3:  # a bun
-        centre = head + [0, rng.uniform(-0.05, 0.08), -0.12]
+        centre = head + np.array([0, rng.uniform(-0.05, 0.08), -0.12])
         vertices, faces = blob(centre, np.full(3, rng.uniform(0.03, 0.055)), 1.0, 8)
     else:
         length, width = rng.uniform(0.1, 0.24), rng.choice([rng.uniform(0.03, 0.05), 0.1])
-        centre = head + [0, 0.05 - length, -0.055]
+        centre = head + np.array([0, 0.05 - length, -0.055])
         vertices, faces = blob(centre, np.array([width, length, 0.06]), 0.8, 12)
         vertices[:, 0] *= 1 + 0.1 * np.sin(vertices[:, 1] * 60)
     weights = np.zeros((len(vertices), 24), np.float32)
@@ -111,10 +111,12 @@ def hat(rng: Random, wardrobe: Wardrobe, slot: int) -> list[LoosePart]:
     centre = np.array([0, head[1] + 0.02, 0.5 * (wardrobe.top + wardrobe.head)[2]])
     shapes = [blob(centre, crown_radii, 0.85, 12)]
     if kind == 1:
-        shapes.append(blob(centre + [0, -0.01, 0.09], np.array([0.075, 0.008, 0.09]), 0.9, 8))
+        ahead = centre + np.array([0, -0.01, 0.09])
+        shapes.append(blob(ahead, np.array([0.075, 0.008, 0.09]), 0.9, 8))
     elif kind == 2:
         brim = rng.uniform(0.13, 0.2)
-        shapes.append(blob(centre + [0, -0.01, 0], np.array([brim, 0.008, brim]), 1.0, 10))
+        low = centre - np.array([0, 0.01, 0])
+        shapes.append(blob(low, np.array([brim, 0.008, brim]), 1.0, 10))
     found = []
     for vertices, faces in shapes:
         vertices[:, 1] = np.maximum(vertices[:, 1], centre[1] - 0.02)  # no lower than the brow

@@ -70,7 +70,7 @@ def make_stance(
 def place(wardrobe: Wardrobe, stance: Stance, spot: Array, view: View) -> Figure:
     """Put a person at a spot (x left, z forward) of the ground and look at them."""
     R = view.R_cam_world
-    pelvis = view.to_camera(stance.pelvis + [spot[0], 0, spot[1]])
+    pelvis = view.to_camera(stance.pelvis + np.array([spot[0], 0, spot[1]]))
 
     def to_camera(local: Array) -> Array:
         return (local @ R.T.astype(np.float32) + pelvis).astype(np.float32)

@@ -25,6 +25,7 @@ JITTER = np.deg2rad(
 )  # [rad] standard deviation per joint
 SOURCES = {"cmu_mocap": 0.52, "deepmimic": 0.32, "makehuman": 0.16}
 """Share of each source in the recorded poses."""
+COMPOSED = 0.22  # share of composed postures where there are recorded ones too
 RARE = {
     "walking_extra": 0.7, "backflip": 0.3, "cartwheel": 0.3, "sideflip": 0.3, "roll": 0.3,
     "getup": 0.4, "crawl": 0.5, "fly": 0.2, "gym": 0.4,
@@ -58,10 +59,8 @@ class PoseBank:
 
     def draw(self, rng: Random) -> Pose:
         """One pose, ready to be turned about the vertical."""
-        if not self.groups or rng.random() < 0.22:
-            pose = compose(rng)
-        else:
-            pose = self._recorded(rng)
+        composed = not self.groups or rng.random() < COMPOSED
+        pose = compose(rng) if composed else self._recorded(rng)
         rotations = pose.rotations
         if rng.random() < 0.5:
             rotations = mirror(rotations)
@@ -180,19 +179,25 @@ _LEGS = {
 }  # fmt: skip
 
 
+ARMS = {
+    "hang": ((72, 5, 12, 0), (7, 15, 12, 20)),
+    "hip": ((48, -15, 85, 60), (8, 10, 12, 10)),
+    "front": ((60, 30, 80, 20), (10, 15, 25, 25)),
+    "reach": ((10, 70, 20, 0), (25, 20, 15, 25)),
+    "raise": ((-45, 20, 45, -60), (25, 30, 35, 30)),
+    "fold": ((58, 35, 105, 55), (6, 8, 8, 8)),
+}  # fmt: skip
+"""Arm postures: mean and deviation of lowering, reaching forward, elbow and roll [degrees]."""
+
+
 def _arm(rng: Random, rotations: Array, side: int) -> None:
     """One arm: hanging, on the hip, in front, reaching, raised or folded. Side 1 is left."""
     collar, shoulder, elbow, wrist = LEFT_ARM if side == 1 else RIGHT_ARM
     kind = rng.choice(["hang", "hip", "front", "reach", "raise", "fold"],
                       p=[0.36, 0.1, 0.2, 0.14, 0.12, 0.08])  # fmt: skip
-    down, forward, bend, roll = {
-        "hang": (rng.normal(72, 7), rng.normal(5, 15), abs(rng.normal(12, 12)), rng.normal(0, 20)),
-        "hip": (rng.normal(48, 8), rng.normal(-15, 10), rng.normal(85, 12), rng.normal(60, 10)),
-        "front": (rng.normal(60, 10), rng.normal(30, 15), rng.normal(80, 25), rng.normal(20, 25)),
-        "reach": (rng.normal(10, 25), rng.normal(70, 20), abs(rng.normal(20, 15)), rng.normal(0, 25)),
-        "raise": (rng.normal(-45, 25), rng.normal(20, 30), abs(rng.normal(45, 35)), rng.normal(-60, 30)),
-        "fold": (rng.normal(58, 6), rng.normal(35, 8), rng.normal(105, 8), rng.normal(55, 8)),
-    }[kind]  # fmt: skip
+    means, spreads = ARMS[kind]
+    down, forward, bend, roll = rng.normal(means, spreads)
+    bend = abs(bend)
     rotations[collar] = turn("z", -side * 0.22 * down)
     lowered = turn("z", -side * 0.78 * down)
     swung = turn("x", -forward) if down > 30 else turn("y", -side * forward)

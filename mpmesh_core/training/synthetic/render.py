@@ -197,9 +197,9 @@ def ground_light(view: View, figures: list[Figure], light: Light, sun: Sun) -> A
         kept, lens, up, view.height, low, low @ up + view.height, dark, light.shadow,
         light.projection,
     )  # fmt: skip
-    kept = cv2.GaussianBlur(kept, (0, 0), 1.0)
-    kept = cv2.resize(kept, (camera.width, camera.height), interpolation=cv2.INTER_LINEAR)
-    return (255 * kept).astype(np.uint8)
+    size = (camera.width, camera.height)
+    whole = cv2.resize(cv2.GaussianBlur(kept, (0, 0), 1.0), size, interpolation=cv2.INTER_LINEAR)
+    return (255 * whole).astype(np.uint8)
 
 
 @njit(cache=True, fastmath=True, error_model="numpy")

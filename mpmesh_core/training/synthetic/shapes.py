@@ -1,7 +1,7 @@
 """shapes: how tall and broad a synthetic person is.
 
-Betas are N(0, 1) for adults. Children lie far out in the same space; their betas come from shrinking
-the adult mean, by least squares on the body's own shape directions.
+Betas are N(0, 1) for adults. Children lie far out in the same space; their betas come from
+shrinking the adult mean, by least squares on the body's own shape directions.
 """
 
 from __future__ import annotations

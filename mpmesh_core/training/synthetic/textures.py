@@ -1,8 +1,8 @@
 """textures: what surfaces look like close up, as rows of numbers that the shading kernel reads.
 
-A material is a row of `COLUMNS` float32; patterns are drawn in the rest pose's metres, so they stick
-to the body. `Textures` holds the picture patches and the smooth noise that materials refer to.
-Colours are linear RGB in 0..1.
+A material is a row of `COLUMNS` float32; patterns are drawn in the rest pose's metres, so they
+stick to the body. `Textures` holds the picture patches and the smooth noise that materials refer
+to. Colours are linear RGB in 0..1.
 """
 
 from __future__ import annotations
