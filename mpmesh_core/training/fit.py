@@ -26,6 +26,7 @@ from mpmesh_core.training.fit_system import (
     FitConfig,
     FitInput,
     FitState,
+    Problem,
     System,
     bone_differences,
     landmarks,
@@ -81,16 +82,16 @@ def fit(
         size=(data.size, ("N",)),
         **{name: (value, ("N", "K_" + name, 3)) for name, value in data.keypoints.items()},
     )
-    config = config or FitConfig()
+    problem = Problem(body, data, config or FitConfig())
     learn = offsets is None
     known = offsets or {
         name: value.new_zeros(value.shape[1], 3) for name, value in data.keypoints.items()
     }
     state = _start(body, data, known)
     for widen, whole in _STAGES:
-        state = _descend(body, data, config, state, known, widen, whole)
+        state = _descend(problem, state, known, widen, whole)
         if learn and whole:
-            known = _learn_offsets(body, data, config, state, known, widen)
+            known = _learn_offsets(problem, state, known, widen)
     return _result(body, data, state, known)
 
 
@@ -165,24 +166,23 @@ def _moments(points: Tensor, share: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _descend(
-    body: BodyModel,
-    data: FitInput,
-    config: FitConfig,
+    problem: Problem,
     state: FitState,
     offsets: dict[str, Tensor],
     widen: float,
     whole: bool,
 ) -> FitState:
     """Levenberg-Marquardt, each person with its own damping; rejected steps are not taken."""
+    data = problem.data
     free = torch.ones_like(data.size.new_empty(UNKNOWNS))
     if not whole:
         free = torch.zeros_like(free)
         free[list(_PELVIS_AND_PLACE)] = 1.0
     damping = torch.full_like(data.size, 0.1)
-    now = system(body, data, config, state, offsets, widen)
-    for _ in range(config.steps):
+    now = system(problem, state, offsets, widen)
+    for _ in range(problem.config.steps):
         tried = state.moved(_step(now, damping, free))
-        then = system(body, data, config, tried, offsets, widen)
+        then = system(problem, tried, offsets, widen)
         better = then.energy < now.energy
         state = FitState(**_choose(better, vars(tried), vars(state)))
         now = System(**_choose(better, vars(then), vars(now)))
@@ -208,15 +208,11 @@ def _choose(better: Tensor, new: dict[str, Tensor], old: dict[str, Tensor]) -> d
 
 
 def _learn_offsets(
-    body: BodyModel,
-    data: FitInput,
-    config: FitConfig,
-    state: FitState,
-    offsets: dict[str, Tensor],
-    widen: float,
+    problem: Problem, state: FitState, offsets: dict[str, Tensor], widen: float
 ) -> dict[str, Tensor]:
     """One Gauss-Newton step of all landmark offsets with the bodies held still."""
-    posed = landmarks(body, state, offsets)
+    data, config = problem.data, problem.config
+    posed = landmarks(problem.body, state, offsets)
     learned = {}
     sigma = (config.pixel_sigma * data.size)[:, None, None]
     reach = config.robust * widen

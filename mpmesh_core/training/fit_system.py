@@ -59,6 +59,15 @@ class FitInput:
 
 
 @dataclass(frozen=True)
+class Problem:
+    """Whose labels, which body, what counts how much."""
+
+    body: BodyModel
+    data: FitInput
+    config: FitConfig
+
+
+@dataclass(frozen=True)
 class FitState:
     """Where the bodies are."""
 
@@ -117,16 +126,10 @@ def landmarks(
     return Landmarks(points, turned, derivatives)
 
 
-def system(
-    body: BodyModel,
-    data: FitInput,
-    config: FitConfig,
-    state: FitState,
-    offsets: dict[str, Tensor],
-    widen: float,
-) -> System:
+def system(problem: Problem, state: FitState, offsets: dict[str, Tensor], widen: float) -> System:
     """Energy, gradient and Hessian; `widen` multiplies the reach of the robust residuals."""
-    posed = landmarks(body, state, offsets, moves=True)
+    config = problem.config
+    posed = landmarks(problem.body, state, offsets, moves=True)
     reach = config.robust * widen
     prior = pose_prior(state.pose)
     energy = config.prior * prior.penalty(state.pose) + config.shape * (state.betas**2).sum(-1)
@@ -135,8 +138,8 @@ def system(
     gradient = torch.cat([first, place, config.shape * state.betas], dim=1)
     stiff = torch.cat([second, place, config.shape * torch.ones_like(state.betas)], dim=1)
     hessian = torch.diag_embed(stiff)
-    groups = [_pixel_residuals(data, config, posed, name) for name in data.keypoints]
-    groups.append(_bone_residuals(data, config, posed))
+    groups = [_pixel_residuals(problem, posed, name) for name in problem.data.keypoints]
+    groups.append(_bone_residuals(problem, posed))
     for residual, move, weight in groups:  # (N, R, d), (N, R, d, 85), (N, R)
         square = (residual**2).sum(-1)
         shrink = reach**2 / (square + reach**2)
@@ -171,8 +174,9 @@ def bone_differences(data: FitInput, points: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _pixel_residuals(
-    data: FitInput, config: FitConfig, posed: Landmarks, name: str
+    problem: Problem, posed: Landmarks, name: str
 ) -> tuple[Tensor, Tensor, Tensor]:
+    data, config = problem.data, problem.config
     labels, points = data.keypoints[name], posed.points[name]
     sigma = (config.pixel_sigma * data.size)[:, None, None]
     residual = (project(points, data.K) - labels[..., :2]) / sigma
@@ -180,9 +184,8 @@ def _pixel_residuals(
     return residual, move, labels[..., 2]
 
 
-def _bone_residuals(
-    data: FitInput, config: FitConfig, posed: Landmarks
-) -> tuple[Tensor, Tensor, Tensor]:
+def _bone_residuals(problem: Problem, posed: Landmarks) -> tuple[Tensor, Tensor, Tensor]:
+    data, config = problem.data, problem.config
     points, moves = posed.points["mediapipe33"], posed.moves["mediapipe33"]
     start, end = (list(part) for part in zip(*BONES))
     bones = points[:, end] - points[:, start]

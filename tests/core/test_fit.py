@@ -25,7 +25,14 @@ from mpmesh_core.training.fit_labels import (
     scenes,
     trust_3d,
 )
-from mpmesh_core.training.fit_system import FitState, landmarks, project, project_slope, system
+from mpmesh_core.training.fit_system import (
+    FitState,
+    Problem,
+    landmarks,
+    project,
+    project_slope,
+    system,
+)
 from mpmesh_core.training.labels import LabelledImage, PersonLabel
 from mpmesh_core.training.landmark_map import body_anchors, landmark_map
 from mpmesh_core.training.pose_init import initial_rotations
@@ -165,10 +172,10 @@ class TestSystem:
         state = FitState(
             pelvis, pose, torch.tensor([0.1, 0.0, 4.2]).repeat(6, 1), torch.zeros(6, 10)
         )
-        config = FitConfig()
-        found = system(body, data, config, state, no_offsets(), 1.0).gradient
+        problem = Problem(body, data, FitConfig())
+        found = system(problem, state, no_offsets(), 1.0).gradient
         step = torch.zeros(6, 85, requires_grad=True)
-        energy = system(body, data, config, state.moved(step), no_offsets(), 1.0).energy
+        energy = system(problem, state.moved(step), no_offsets(), 1.0).energy
         (true,) = torch.autograd.grad(energy.sum(), step)
         assert (torch.cosine_similarity(2 * found, true, dim=1) > 0.98).all()
         torch.testing.assert_close(2 * found[:, 72:75], true[:, 72:75], rtol=1e-2, atol=1e-1)
