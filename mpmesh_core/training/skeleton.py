@@ -51,6 +51,7 @@ class SkeletonTraining:
     weight_decay: float = 0.02
     warmup: float = 0.05  # part of the schedule
     frozen_stages: int = 2  # of the light backbone, which keep their starting weights
+    absolute_from: float = 0.6  # part of the schedule before the absolute loss counts
     average: float = 0.998  # decay of the averaged weights
     seed: int = 0
     devices: int = 1
@@ -189,7 +190,8 @@ class SkeletonTrainer:
 
     def train_step(self, batch: dict[str, Tensor]) -> dict[str, float]:
         """One step on one batch; returns the loss terms."""
-        factor = one_cycle(self.progress(), self.config.warmup)
+        progress = self.progress()
+        factor = one_cycle(progress, self.config.warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = group["rate"] * factor
         self.network.train()
@@ -197,7 +199,8 @@ class SkeletonTrainer:
         batch = self.fabric.to_device(batch)
         image = batch["image"].float().contiguous(memory_format=torch.channels_last)
         found, maps = self.model(image)
-        terms = skeleton_losses(found, maps, batch, self.config.weights, self.config.size)
+        absolute = progress >= self.config.absolute_from
+        terms = skeleton_losses(found, maps, batch, self.config.weights, self.config.size, absolute)
         loss = torch.stack(list(terms.values())).sum()
         self.fabric.backward(loss)
         norm = self.fabric.clip_gradients(self.model, self.optimizer, max_norm=5.0)

@@ -13,6 +13,10 @@ import torch
 from torch import Tensor
 
 from mpmesh_core.networks.skeleton import EXTRA_POINTS, PointMaps
+from mpmesh_core.placement import place
+
+_CERTAIN_DEPTH = 10.0  # [m]
+_FARTHEST_OFF = 2.0  # [m]; an error beyond that pulls no more
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,7 @@ class LossWeights:
     relative: float = 1.0  # eq. 7, second term
     image: float = 1.0  # third
     projection: float = 0.3  # fourth
-    absolute: float = 0.1  # first; counts from `SkeletonTraining.absolute_from` on
+    absolute: float = 0.1  # first; not before `SkeletonTraining.absolute_from`
     twist: float = 0.2  # eq. 9
     shape: float = 0.02  # eq. 10
     likelihood: float = 0.02  # of the 2D errors under the predicted scale
@@ -60,6 +64,7 @@ def skeleton_losses(
     labels: dict[str, Tensor],
     weights: LossWeights,
     size: int,
+    absolute: bool = False,
 ) -> dict[str, Tensor]:
     """All terms of L_P and L_TS, weighted; their sum is the loss.
 
@@ -68,6 +73,7 @@ def skeleton_losses(
         maps: its points in every convention, "points" among them.
         labels: a batch as `PeopleStore.crop` describes it.
         size: side of the crops [px].
+        absolute: whether the absolute term counts yet.
     """
     pixel = 2.2 / size
     terms: dict[str, Tensor] = {}
@@ -80,7 +86,22 @@ def skeleton_losses(
     terms["twist"] = weighted_mean(error, twist[..., 2]) * weights.twist
     error = (found["betas"] - betas[:, :10]).square().sum(-1).clamp(min=1e-8).sqrt()
     terms["shape"] = weighted_mean(error, betas[:, 10]) * weights.shape
+    error = absolute_loss(found, labels, size) if absolute else betas.new_zeros(())
+    terms["absolute"] = error * weights.absolute
     return terms
+
+
+def absolute_loss(found: dict[str, Tensor], labels: dict[str, Tensor], size: int) -> Tensor:
+    """L1 of the placed skeleton [m]; depth counts less beyond 10 m, where it is guesswork."""
+    weight = found["confidence"].detach().square()
+    placed = place(found["points3d"], found["points2d"], weight, labels["K"], size=size)
+    truth = labels["points3d"][..., :3]
+    root, trust = labels["root"][:, None, :3], labels["root"][:, 3] * placed.ok
+    truth = truth - truth[:, :1] + root
+    error = (found["points3d"] + placed.root[:, None] - truth).abs().clamp(max=_FARTHEST_OFF)
+    damping = (_CERTAIN_DEPTH / root[..., 2].clamp(min=_CERTAIN_DEPTH))[..., None]
+    error = torch.cat((error[..., :2], error[..., 2:] * damping), -1).sum(-1)
+    return weighted_mean(error, labels["points3d"][..., 3] * trust[:, None])
 
 
 def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:

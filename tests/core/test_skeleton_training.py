@@ -164,6 +164,36 @@ class TestLosses:
         assert torch.isfinite(found.grad).all()
 
 
+class TestAbsoluteLoss:
+    def test_truth_costs_nothing_and_depth_counts_less_far_away(self, store: Path) -> None:
+        crop = skeleton_data.PeopleStore(store).crop(
+            0, np.random.default_rng(0), augment.NO_AUGMENT, 256
+        )
+        labels = {name: torch.from_numpy(value)[None] for name, value in crop.items()}
+        points = labels["points3d"][..., :3]
+        found = {
+            "points3d": points - points[:, :1],
+            "points2d": labels["points2d"][..., :2],
+            "confidence": torch.full((1, 29), 0.5),
+        }
+        assert skeleton_losses.absolute_loss(found, labels, 256) < 2e-3
+        labels["root"][:, 2] += 1.0  # 3 m away, so depth counts fully
+        near = skeleton_losses.absolute_loss(found, labels, 256)
+        torch.testing.assert_close(near, torch.tensor(1.0), rtol=0, atol=5e-3)
+
+    def test_has_a_gradient_where_nothing_can_be_placed(self, store: Path) -> None:
+        crop = skeleton_data.PeopleStore(store).crop(
+            0, np.random.default_rng(0), augment.NO_AUGMENT, 256
+        )
+        labels = {name: torch.from_numpy(value)[None] for name, value in crop.items()}
+        points3d = torch.zeros(1, 29, 3, requires_grad=True)
+        found = {"points3d": points3d, "points2d": torch.zeros(1, 29, 2)}
+        found["confidence"] = torch.ones(1, 29)
+        skeleton_losses.absolute_loss(found, labels, 256).backward()
+        assert points3d.grad is not None
+        assert torch.isfinite(points3d.grad).all()
+
+
 class TestTraining:
     def test_a_few_steps_lower_the_loss(self, store: Path, tmp_path: Path) -> None:
         config = _config(store, tmp_path, steps=40, warmup=0.01)
