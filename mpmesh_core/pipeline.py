@@ -190,13 +190,8 @@ class Pipeline:
         return load_engine(name, path, self.backend, self.device)
 
     def _load_detector(self) -> Detector:
-        options = {
-            "max_people": self.config.max_people,
-            "score_threshold": self.config.score_threshold,
-        }
-        if self.config.detector is not None:
-            return load_detector(self.config.detector, **options)
-        return load_detector(self._load_engine("detector"), **options)
+        source = self.config.detector or self._load_engine("detector")
+        return load_detector(source, self.config.max_people, self.config.score_threshold)
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:

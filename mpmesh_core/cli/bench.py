@@ -39,7 +39,7 @@ def bench(
     pipeline = options.load_pipeline(
         backend=backend, device=device, variant=variant, weights=weights, refine=refine
     )
-    scenes = list(demo_clip(seconds=2))
+    scenes = list(demo_clip(frames=30))
     line = measure.bench_line(pipeline, [scene.image for scene in scenes], scenes[0].camera, runs)
     console = Console()
     console.print(_line_table(line, pipeline.backend))

@@ -13,6 +13,7 @@ from mpmesh_core.cli import options
 
 if TYPE_CHECKING:
     from mpmesh_core.sources import Frame
+    from mpmesh_core.sources.frames import SourceKind
     from mpmesh_core.training.scene import Scene
 
 
@@ -20,7 +21,7 @@ class ClipSource:
     """Rendered scenes as a source of pictures."""
 
     name = "demo clip"
-    kind = "video"
+    kind: SourceKind = "video"
     sequence = True
 
     def __init__(self, scenes: list[Scene], fps: float) -> None:
@@ -50,18 +51,22 @@ def demo(
 
     Example: mpmesh demo --output demo_output
     """
-    from mpmesh_core.evaluation.clip import FPS, clip_table, compare_clip, posed_truths
+    from mpmesh_core.evaluation.clip import clip_table, compare_clip, posed_truths
     from mpmesh_core.outputs import read_results
     from mpmesh_core.progress import run_with_progress
     from mpmesh_core.runner import RunConfig
-    from mpmesh_core.training.synthetic.demo_clip import demo_clip
+    from mpmesh_core.showcase import write_showcase
+    from mpmesh_core.training.synthetic.demo_clip import FPS, demo_clip
 
     console = Console()
     pipeline = options.load_pipeline(backend=backend, device=device, weights=weights, refine=refine)
     with console.status("rendering the clip"):
-        scenes = list(demo_clip(seconds=seconds, rate=FPS))
+        scenes = list(demo_clip(frames=max(3, round(seconds * FPS))))
     summary = run_with_progress([ClipSource(scenes, FPS)], pipeline, RunConfig(folder=output))
-    truths = posed_truths(scenes, pipeline.body)
-    report = compare_clip(read_results(output), truths, pipeline.body)
+    results = read_results(output)
+    report = compare_clip(results, posed_truths(scenes, pipeline.body), pipeline.body)
     console.print(clip_table(report))
-    console.print(f"picture: {summary.last_overlay}")
+    pictures = [scene.image for scene in scenes]
+    best = write_showcase(output / "demo.jpg", pictures, results, pipeline.body, scenes[0].camera)
+    typer.echo(f"video: {summary.last_overlay}")
+    typer.echo(f"picture: {best or 'none, nobody was found'}")

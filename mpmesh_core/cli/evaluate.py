@@ -101,11 +101,11 @@ def demo(
 
     Example: mpmesh evaluate demo
     """
-    from mpmesh_core.evaluation.clip import FPS, clip_table, evaluate_clip
+    from mpmesh_core.evaluation.clip import clip_table, evaluate_clip
     from mpmesh_core.training.synthetic.demo_clip import demo_clip
 
     pipeline = options.load_pipeline(backend=backend, device=device, weights=weights, refine=refine)
-    report = evaluate_clip(pipeline, demo_clip(rate=FPS))
+    report = evaluate_clip(pipeline, demo_clip())
     _show(clip_table(report), asdict(report), output)
 
 

@@ -39,7 +39,7 @@ def load_pipeline(**values: object) -> Pipeline:
     from mpmesh_core.pipeline import Pipeline, PipelineConfig
 
     try:
-        config = PipelineConfig(**values)  # type: ignore[arg-type]
+        config = PipelineConfig.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         name = "--" + str(first["loc"][0]).replace("_", "-")

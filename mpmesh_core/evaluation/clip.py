@@ -22,10 +22,10 @@ from mpmesh_core.drawing import person_vertices
 from mpmesh_core.evaluation.metrics import mpjpe, pa_mpjpe
 from mpmesh_core.pipeline import Pipeline
 from mpmesh_core.training.scene import PersonTruth, Scene
+from mpmesh_core.training.synthetic.demo_clip import FPS
 from mpmesh_core.types import Array, FrameResult, Person
 
 MAX_DISTANCE = 1.0  # [m] between matched pelvises
-FPS = 15.0
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,8 @@ def compare_clip(
     results: list[FrameResult], truths: list[list[PosedTruth]], body: BodyModel
 ) -> ClipReport:
     """Compare results with the truths of the same frames."""
-    errors, tracks = [], {}
+    errors: list[tuple[float, ...]] = []
+    tracks: dict[int, int] = {}
     visible = wrong = switches = 0
     for result, frame in zip(results, truths):
         measured = [person for person in result.people if person.state not in ("coasted", "lost")]
@@ -86,7 +87,16 @@ def compare_clip(
     rows = np.array(errors).reshape(-1, 5)
     mean = rows.mean(0) if len(rows) else np.full(5, np.nan)
     return ClipReport(
-        len(results), visible, len(rows), wrong, *(float(value) for value in mean), int(switches)
+        frames=len(results),
+        truths=visible,
+        matched=len(rows),
+        false_positives=wrong,
+        mpjpe_mm=float(mean[0]),
+        pa_mpjpe_mm=float(mean[1]),
+        pve_mm=float(mean[2]),
+        position_mm=float(mean[3]),
+        position_relative=float(mean[4]),
+        id_switches=int(switches),
     )
 
 

@@ -49,7 +49,7 @@ def procrustes_align(predicted: Floats, truth: Floats) -> Floats:
     """
     check_shapes(predicted=(predicted, (..., "J", 3)), truth=(truth, (..., "J", 3)))
     finite = np.isfinite(predicted).all((-1, -2)) & np.isfinite(truth).all((-1, -2))
-    mask = finite[..., None, None]
+    mask = np.expand_dims(finite, (-2, -1))
     source = np.where(mask, predicted, 0.0).astype(np.float64)
     target = np.where(mask, truth, 0.0).astype(np.float64)
     centre = target.mean(-2, keepdims=True)

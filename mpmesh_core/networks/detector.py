@@ -208,11 +208,6 @@ class DetectorNetwork(nn.Module):
         "scores": {1: "points"},
         "boxes": {1: "points"},
     }
-    DYNAMIC_AXES: ClassVar[dict[str, dict[int, str]]] = {
-        "image": {2: "height", 3: "width"},
-        "scores": {1: "points"},
-        "boxes": {1: "points"},
-    }
     variant = "light"
 
     mean: Tensor

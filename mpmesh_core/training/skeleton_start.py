@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mpmesh_core.body import load_body
 from mpmesh_core.networks.checkpoint import save_checkpoint
+from mpmesh_core.networks.mobilenet import MobileNetV2
 from mpmesh_core.networks.skeleton import SkeletonNetwork
 from mpmesh_core.training.backbone_init import start_from_tflite
 from mpmesh_core.training.labels import keypoint_image_names, read_coco_subset
@@ -35,6 +36,7 @@ def imagenet_start(data: Path, output: Path, seed: int = 0) -> Path:
     """
     torch.manual_seed(seed)
     network = SkeletonNetwork()
+    assert isinstance(network.backbone, MobileNetV2)  # the default configuration is the light one
     weights = data / "teachers/coral/tf2_mobilenet_v2_1.0_224_ptq.tflite"
     start_from_tflite(network.backbone, weights, _calibration_photos(data / "train2d"))
     save_checkpoint(output, network, network.config_dict())
