@@ -5,10 +5,8 @@ Each yields (picture (H, W, 3) uint8 RGB, `PersonSample`) for `write_people`.
 
 from __future__ import annotations
 
-import tarfile
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -16,7 +14,8 @@ import torch
 from mpmesh_core.body import BodyModel
 from mpmesh_core.camera import Camera
 from mpmesh_core.ik import twist_from_rotations
-from mpmesh_core.training.scene import PersonTruth, Scene, decode_jpeg
+from mpmesh_core.training.labels import LabelledImage
+from mpmesh_core.training.scene import PersonTruth, Scene
 from mpmesh_core.training.skeleton_data import PersonSample
 
 Array = np.ndarray
@@ -25,43 +24,30 @@ _KEYPOINTS = {"lsp14": "lsp", "coco17": "coco", "mediapipe33": "mediapipe"}
 _LEAST_VISIBILITY = 0.2
 _LEAST_BOX = 40.0  # [px], height or width of what can be seen
 _FITTED_2D = 0.5  # weight of a fitted body's projection beside a real 2D label
-_FLESH = 0.06  # how far a person reaches beyond its landmarks, in box sides
+_LEAST_TRUST = 0.05  # in the 3D of landmarks that the teacher does not see
 
 
-def lsp_people(labels: Path | str, images: Path | str) -> Iterator[tuple[Array, PersonSample]]:
-    """LSP-extended: human 2D joints, and landmarks of a teacher in 2D and hip-centred 3D.
+def labelled_people(images: Iterable[LabelledImage]) -> Iterator[tuple[Array, PersonSample]]:
+    """People of photos with 2D labels and, where there is one, a teacher's 3D; no bodies.
 
     Args:
-        labels: .npz with image_id, joints2d, teacher2d, teacher3d, teacher_error.
-        images: .tar of im00001.jpg, ...
+        images: what a reader of `mpmesh_core.training.labels` yields. Their cameras are unknown;
+            a field of view of 60 degrees on the longer side is assumed.
     """
-    with np.load(labels) as file:
-        table = {name: file[name] for name in file.files}
-    rows = {f"im{image:05d}.jpg": row for row, image in enumerate(table["image_id"])}
-    with tarfile.open(images) as archive:
-        for member in archive:
-            stream = archive.extractfile(member)
-            row = rows.get(Path(member.name).name)
-            if stream is not None and row is not None:
-                picture = decode_jpeg(stream.read())
-                yield picture, _lsp_sample(table, row, picture.shape[1], picture.shape[0])
-
-
-def _lsp_sample(table: dict[str, Array], row: int, width: int, height: int) -> PersonSample:
-    joints = table["joints2d"][row].astype(np.float32)
-    joints[:, 2] = joints[:, 2] == 1
-    marks = table["teacher2d"][row].astype(np.float32)
-    trust = marks[:, 3].clip(0.05, 1) * (1 - 3 * float(table["teacher_error"][row]))
-    marks3d = np.concatenate((table["teacher3d"][row].astype(np.float32), trust[:, None]), 1)
-    seen = np.concatenate((marks[:, :2], joints[joints[:, 2] > 0, :2]))
-    low, high = seen.min(0), seen.max(0)
-    flesh = (high - low).max() * _FLESH
-    return PersonSample(
-        K=Camera.from_fov(width, height, DEFAULT_FOV_DEG).K,
-        box=np.concatenate((low - flesh, high + flesh)),
-        points3d={"mediapipe": marks3d},
-        points2d={"lsp": joints, "mediapipe": np.concatenate((marks[:, :2], trust[:, None]), 1)},
-    )
+    for image in images:
+        picture = image.decode()
+        camera = Camera.from_fov(image.width, image.height, DEFAULT_FOV_DEG)
+        for person in image.people:
+            points2d = {
+                _KEYPOINTS[name]: labels
+                for name, labels in person.keypoints.items()
+                if name in _KEYPOINTS
+            }
+            points3d = {}
+            if person.teacher3d is not None:
+                trust = points2d["mediapipe"][:, 2:].clip(_LEAST_TRUST, 1)
+                points3d["mediapipe"] = np.concatenate((person.teacher3d, trust), 1)
+            yield picture, PersonSample(camera.K, person.box, points3d, points2d)
 
 
 def scene_people(

@@ -21,8 +21,10 @@ from mpmesh_core.ik import twist_from_rotations
 from mpmesh_core.networks.checkpoint import load_checkpoint
 from mpmesh_core.networks.skeleton import PointMaps, SkeletonConfig
 from mpmesh_core.training import augment, backbone_init, skeleton, skeleton_data, skeleton_losses
-from mpmesh_core.training.scene import PersonTruth, Scene
-from mpmesh_core.training.skeleton_sources import scene_people
+from mpmesh_core.training.labels import LabelledImage
+from mpmesh_core.training.labels.base import PersonLabel
+from mpmesh_core.training.scene import PersonTruth, Scene, encode_jpeg
+from mpmesh_core.training.skeleton_sources import labelled_people, scene_people
 from mpmesh_core.training.skeleton_validation import validate_skeleton
 
 CAMERA = Camera.from_fov(320, 240, 60.0)
@@ -120,6 +122,23 @@ class TestPeopleStore:
     def test_missing_folder(self, tmp_path: Path) -> None:
         with pytest.raises(MissingFileError, match="no people in"):
             skeleton_data.PeopleStore(tmp_path)
+
+
+class TestLabelledPeople:
+    def test_labels_and_teacher_come_through_and_unknown_conventions_stay_out(self) -> None:
+        picture = np.full((60, 80, 3), 90, np.uint8)
+        marks = np.concatenate((np.zeros((33, 2)), np.full((33, 1), 0.4)), 1).astype(np.float32)
+        person = PersonLabel(
+            box=np.array([10, 5, 50, 55], np.float32),
+            keypoints={"lsp14": np.ones((14, 3), np.float32), "mediapipe33": marks, "odd": marks},
+            teacher3d=np.ones((33, 3), np.float32),
+        )
+        image = LabelledImage("a.jpg", "lspet", encode_jpeg(picture), 80, 60, (person,))
+        ((found, sample),) = labelled_people([image])
+        assert found.shape == picture.shape
+        assert set(sample.points2d) == {"lsp", "mediapipe"}
+        np.testing.assert_allclose(sample.points3d["mediapipe"][:, 3], 0.4)
+        assert sample.arrays()["points3d"][:, 3].sum() == 0  # no body, so no weight
 
 
 class TestLosses:
