@@ -17,6 +17,7 @@ from typing import Annotated, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
 
 from mpmesh_core.body import BodyModel, load_body
 from mpmesh_core.camera import Camera
@@ -26,11 +27,15 @@ from mpmesh_core.engines import Backend, Engine, choose_backend, load_engine
 from mpmesh_core.errors import NumericalError
 from mpmesh_core.ik import solve_ik
 from mpmesh_core.people import people_from_bodies
-from mpmesh_core.placement import mix_absolute, place
+from mpmesh_core.placement import PlacementNoise, mix_absolute, place
 from mpmesh_core.refine import refine
 from mpmesh_core.tracking import Tracker
-from mpmesh_core.types import Array, Bodies, Detections, FrameResult, Skeletons
+from mpmesh_core.types import Array, Bodies, Detections, FrameResult, Person, Skeletons
 from mpmesh_core.weights import weights_path
+
+# Typical errors of the light network on unseen pictures; a person's size is what one camera can't
+# see.
+NOISE = PlacementNoise(pixel_sigma=4.0, joint_sigma=0.04, scale_sigma=0.06)
 
 
 class PipelineConfig(BaseModel):
@@ -57,6 +62,18 @@ class PipelineConfig(BaseModel):
     )
     track: bool = Field(True, description="identities, states and velocities over frames")
     mesh: bool = Field(False, description="compute the vertices of every person")
+
+
+def absolute_points(skeletons: Skeletons, crops: CropCameras) -> Tensor:
+    """(N, 29, 3) points [m] in the crop cameras: where the skeletons stand."""
+    relative, pixels = skeletons.points3d, skeletons.points2d
+    placement = place(relative, pixels, point_weights(skeletons), crops.K, NOISE)
+    return mix_absolute(relative, pixels, placement.root, crops.K)
+
+
+def point_weights(skeletons: Skeletons) -> Tensor:
+    """(N, 29) weights for least squares: the square, since errors grow as 1 / confidence."""
+    return skeletons.confidence.square()
 
 
 class Pipeline:
@@ -111,7 +128,7 @@ class Pipeline:
             source: name of the image, likewise.
 
         Returns:
-            The people, nearest detection score first, in the camera optical frame.
+            The people, best detection first, in the camera optical frame.
 
         Raises:
             NumericalError: a network returned NaN for every person of the frame.
@@ -129,7 +146,7 @@ class Pipeline:
                 result = self.tracker.update(result)
         return replace(result, timings=self._timings)
 
-    def _people(self, image: Array, camera: Camera, detections: Detections) -> list:
+    def _people(self, image: Array, camera: Camera, detections: Detections) -> list[Person]:
         boxes = torch.from_numpy(detections.boxes)
         with self._timed("crop"):
             crops = look_at(boxes, camera)
@@ -140,7 +157,7 @@ class Pipeline:
             )
         crops = crops.to(self.device)
         with self._timed("place"):
-            points = self._absolute_points(skeletons, crops)
+            points = absolute_points(skeletons, crops)
         with self._timed("ik"):
             ik = solve_ik(points, self.body.rest_points(skeletons.betas), skeletons.twist)
         with self._timed("refine"):
@@ -163,20 +180,14 @@ class Pipeline:
                 self.body, bodies, ok & ik.ok, skeletons, detections, camera, self.config.mesh
             )
 
-    def _absolute_points(self, skeletons: Skeletons, crops: CropCameras) -> torch.Tensor:
-        """(N, 29, 3) points [m] in the crop cameras: where the skeletons stand."""
-        relative, pixels = skeletons.points3d, skeletons.points2d
-        placement = place(relative, pixels, skeletons.confidence, crops.K)
-        return mix_absolute(relative, pixels, placement.root, crops.K)
-
     def _bodies(
-        self, rotations: torch.Tensor, betas: torch.Tensor, skeletons: Skeletons, crops: CropCameras
-    ) -> tuple[Bodies, torch.Tensor]:
+        self, rotations: Tensor, betas: Tensor, skeletons: Skeletons, crops: CropCameras
+    ) -> tuple[Bodies, Tensor]:
         """Stand the bodies where their own joints agree best with the image, in the camera."""
         zero = torch.zeros_like(betas[:, :3])
         posed = self.body(rotations, betas, zero, vertices=False).points
         relative = posed - posed[:, :1]
-        placement = place(relative, skeletons.points2d, skeletons.confidence, crops.K)
+        placement = place(relative, skeletons.points2d, point_weights(skeletons), crops.K, NOISE)
         to_camera = crops.R_crop_cam.transpose(-1, -2)
         in_camera = torch.cat([to_camera @ rotations[:, 0], rotations[:, 1:].flatten(1, 2)], dim=1)
         rotations = in_camera.unflatten(1, (24, 3))
