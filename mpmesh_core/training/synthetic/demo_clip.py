@@ -21,10 +21,11 @@ from mpmesh_core.training.synthetic.generate import scene_people
 from mpmesh_core.training.synthetic.layout import View, look_at_height
 from mpmesh_core.training.synthetic.library import Library
 from mpmesh_core.training.synthetic.lighting import Sun, Surroundings, random_surroundings
-from mpmesh_core.training.synthetic.people import Stance, make_stance, place
+from mpmesh_core.training.synthetic.people import Piece, Stance, make_stance, place
 from mpmesh_core.training.synthetic.poses import turn
 from mpmesh_core.training.synthetic.render import render
-from mpmesh_core.training.synthetic.things import seat
+from mpmesh_core.training.synthetic.textures import Textures
+from mpmesh_core.training.synthetic.things import box_piece, seat
 from mpmesh_core.training.synthetic.walk import Gait, sitting, walking, waving
 
 Array = np.ndarray
@@ -54,6 +55,19 @@ class Actor:
         return _turned(walking(self.gait, distance), yaw), spot
 
 
+@dataclass(frozen=True)
+class Stage:
+    """Everything in the film that stays as it is."""
+
+    library: Library
+    actors: list[Actor]
+    view: View
+    background: Array  # (H, W, 3) uint8
+    furniture: list[Piece]
+    surroundings: Surroundings
+    sun: Sun
+
+
 def demo_clip(
     frames: int = 120, seed: int = 0, size: tuple[int, int] = (640, 480)
 ) -> Iterator[Scene]:
@@ -70,35 +84,54 @@ def demo_clip(
     """
     if frames < 1:
         raise UsageError(f"a clip has at least one frame, got {frames}")
-    rng = np.random.default_rng(seed)
+    stage = _stage(np.random.default_rng(seed), seed, size)
+    for number in range(frames):
+        yield _frame(stage, number / FPS, np.random.default_rng([seed, number]))
+
+
+def _stage(rng: Random, seed: int, size: tuple[int, int]) -> Stage:
     library = Library.load(SyntheticConfig(texture_seed=seed), outfits=12)
     view = look_at_height(Camera.from_fov(*size, 65.0), 1.25, 4.0, 0.95, 0.52)
     actors = _cast(rng, library)
     corners = np.concatenate([actor.path for actor in actors])
     room = _calm(random_room(rng, library.textures, corners))
-    surroundings, sun = random_surroundings(rng), Sun(_sun_direction(rng), np.full(3, 0.55))
     background = room_background(room, view, library.textures)
-    for number in range(frames):
-        grain = np.random.default_rng([seed, number])
-        yield _frame(library, actors, number / FPS, view, background, surroundings, sun, grain)
+    furniture = _furniture(rng, room, view, library.textures)
+    sun = Sun(_sun_direction(rng), np.full(3, 0.55))
+    return Stage(library, actors, view, background, furniture, random_surroundings(rng), sun)
 
 
-def _frame(
-    library: Library, actors: list[Actor], time: float, view: View, background: Array,
-    surroundings: Surroundings, sun: Sun, rng: Random,
-) -> Scene:  # fmt: skip
-    stances, spots = zip(*(_stance(library, actor, n, time) for n, actor in enumerate(actors)))
-    figures = [place(library.wardrobe, s, spot, view) for s, spot in zip(stances, spots)]
+def _frame(stage: Stage, time: float, rng: Random) -> Scene:
+    """The film at a time [s], with the camera's noise."""
+    library, view = stage.library, stage.view
+    acts = [_stance(library, actor, n, time) for n, actor in enumerate(stage.actors)]
+    figures = [place(library.wardrobe, stance, spot, view) for stance, spot in acts]
     fixed = np.random.default_rng(7)  # the seat is the same in every frame
-    props = [
+    seats = [
         seat(fixed, stance.pelvis + np.array([spot[0], 0, spot[1]]), view, library.textures)
-        for stance, spot, actor in zip(stances, spots, actors)
+        for (stance, spot), actor in zip(acts, stage.actors)
         if actor.seated
     ]
-    drawn = render(background, view, figures, props, library.textures, surroundings, sun, 0.85)
+    drawn = render(stage.background, view, figures, stage.furniture + seats, library.textures,
+                   stage.surroundings, stage.sun, 0.85)  # fmt: skip
     noisy = drawn.image + rng.normal(0, 2.0, drawn.image.shape)
     image = np.clip(noisy, 0, 255).astype(np.uint8)
     return Scene(image, view.camera, scene_people(figures, drawn, everybody=True))
+
+
+def _furniture(rng: Random, room: Room, view: View, textures: Textures) -> list[Piece]:
+    """Cupboards, a low table and pictures along the far wall, out of everybody's way."""
+    wall = room.high[2]
+    pieces = []
+    for x in (-2.4, -0.7, 1.9):
+        size = rng.uniform([0.6, 0.5, 0.35], [1.3, 1.9, 0.5])
+        centre = np.array([x + rng.normal(0, 0.2), size[1] / 2, wall - size[2] / 2 - 0.02])
+        pieces.append(box_piece(rng, centre, size, 0.0, view, textures, power=0.05))
+    for x in (-1.6, 0.7, 2.9):
+        size = np.array([rng.uniform(0.5, 1.1), rng.uniform(0.5, 0.8), 0.04])
+        centre = np.array([x, rng.uniform(1.6, 1.9), wall - 0.04])
+        pieces.append(box_piece(rng, centre, size, 0.0, view, textures, power=0.05))
+    return pieces
 
 
 def _stance(library: Library, actor: Actor, number: int, time: float) -> tuple[Stance, Array]:

@@ -6,6 +6,7 @@ Out  `Figure`: the truth (camera-frame rotations, betas, transl) and the meshes 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -69,45 +70,37 @@ def make_stance(
 
 def place(wardrobe: Wardrobe, stance: Stance, spot: Array, view: View) -> Figure:
     """Put a person at a spot (x left, z forward) of the ground and look at them."""
-    R = view.R_cam_world
+    R = view.R_cam_world.astype(np.float32)
     pelvis = view.to_camera(stance.pelvis + np.array([spot[0], 0, spot[1]]))
 
     def to_camera(local: Array) -> Array:
-        return (local @ R.T.astype(np.float32) + pelvis).astype(np.float32)
+        return (local @ R.T + pelvis).astype(np.float32)
 
-    body = wardrobe.body
-    outfit = stance.outfit
-    pieces = [
-        Piece(
-            to_camera(stance.body),
-            body.faces,
-            body.template,
-            outfit.fields,
-            outfit.materials[:LAYERS],
-        )
-    ]
-    growth = body.shapedirs @ stance.betas.astype(np.float32)
-    for part in outfit.parts:
-        mesh = part.mesh
-        rest = mesh.vertices + growth[part.anchors]
-        vertices = skin(stance.skeleton, rest, mesh.bones, mesh.weights)
-        pieces.append(
-            Piece(
-                to_camera(vertices),
-                mesh.faces,
-                mesh.vertices,
-                None,
-                outfit.materials[part.slot][None],
-            )
-        )
     rotations = stance.rotations.astype(np.float32).copy()
     rotations[0] = R @ rotations[0]
-    transl = pelvis - body.rest_points(stance.betas)[0]
+    transl = pelvis - wardrobe.body.rest_points(stance.betas)[0]
     return Figure(
         rotations,
         stance.betas.astype(np.float32),
         transl.astype(np.float32),
         to_camera(stance.skeleton.points),
-        pieces,
+        _pieces(wardrobe.body, stance, to_camera),
         stance.source,
     )
+
+
+def _pieces(body: FastBody, stance: Stance, to_camera: Callable[[Array], Array]) -> list[Piece]:
+    """The clothed body and the loose parts of a person."""
+    outfit = stance.outfit
+    skin_and_clothes = outfit.materials[:LAYERS]
+    shown = to_camera(stance.body)
+    pieces = [Piece(shown, body.faces, body.template, outfit.fields, skin_and_clothes)]
+    growth = body.shapedirs @ stance.betas.astype(np.float32)
+    for part in outfit.parts:
+        mesh = part.mesh
+        rest = mesh.vertices + growth[part.anchors]
+        shown = to_camera(skin(stance.skeleton, rest, mesh.bones, mesh.weights))
+        pieces.append(
+            Piece(shown, mesh.faces, mesh.vertices, None, outfit.materials[part.slot][None])
+        )
+    return pieces

@@ -16,7 +16,7 @@ from mpmesh_core.rasterizer import NEAR, fill_buffers, project_pinhole, vertex_n
 from mpmesh_core.training.synthetic.layout import View
 from mpmesh_core.training.synthetic.lighting import Light, Sun, Surroundings, make_light
 from mpmesh_core.training.synthetic.people import Figure, Piece
-from mpmesh_core.training.synthetic.shading import GAMMA, LAYERS, lit_share, shade
+from mpmesh_core.training.synthetic.shading import LAYERS, lit_share, shade
 from mpmesh_core.training.synthetic.textures import Textures
 
 Array = np.ndarray
@@ -116,7 +116,6 @@ def _draw(
         (mesh.materials, mesh.layers, textures.patches, textures.noise),
         (light.sun, light.sun_colour, light.harmonics, light.shadow, light.projection),
         np.array([K[0, 0] * s, K[1, 1] * s, centre[0], centre[1]], np.float32),
-        GAMMA,
         colours,
     )  # fmt: skip
     face = buffers[1][::s, ::s]

@@ -37,7 +37,6 @@ def shade(
     looks: tuple[Array, Array, Array, Array],
     light: tuple[Array, Array, Array, Array, Array],
     lens: Array,
-    gamma: Array,
     picture: Array,
 ) -> None:
     """Fill `picture` (H, W, 4) with premultiplied colour and coverage from buffers twice its size.
@@ -53,7 +52,6 @@ def shade(
         light: sun direction (3,) towards it, sun colour (3,), harmonics (9, 3), shadow map (S, S),
             its projection (3, 4) from the camera frame.
         lens: fx, fy, cx, cy of the buffers.
-        gamma: (2049,) display value of linear light.
         picture: written.
     """
     # Tuples are unpacked here, once: numba counts references wherever they are passed on.
@@ -65,21 +63,10 @@ def shade(
     looks_of = np.zeros(4, np.int64)
     for v in range(picture.shape[0]):
         for u in range(picture.shape[1]):
-            seen, alike = 0, True
-            for s in range(4):
-                y, x = 2 * v + s // 2, 2 * u + s % 2
-                f = face[y, x]
-                looks_of[s] = -1
-                if f >= 0:
-                    look = sure[f]
-                    if look < 0:
-                        layer = _top_layer(f, bary[y, x, 0], bary[y, x, 1], faces, fields)
-                        look = layers[piece[f], layer]
-                    looks_of[s] = look
-                    seen += 1
-                alike = alike and looks_of[s] == looks_of[0]
+            seen = _pixel_looks(v, u, face, bary, faces, piece, fields, layers, sure, looks_of)
             if seen == 0:
                 continue
+            alike = looks_of.min() == looks_of.max()
             red, green, blue = 0.0, 0.0, 0.0
             for s in range(1 if alike else 4):
                 if looks_of[s] < 0:
@@ -92,14 +79,36 @@ def shade(
                     1 / inverse[y, x], normals, rest, materials, patches, noise, sun, sun_colour,
                     harmonics, shadow, projection,
                 )  # fmt: skip
-                red += gamma[int(min(max(r, 0.0), 1.0) * GAMMA_STEPS)]
-                green += gamma[int(min(max(g, 0.0), 1.0) * GAMMA_STEPS)]
-                blue += gamma[int(min(max(b, 0.0), 1.0) * GAMMA_STEPS)]
+                red, green, blue = red + _shown(r), green + _shown(g), blue + _shown(b)
             share = 1.0 if alike else 0.25
-            picture[v, u, 0] = int(red * share + 0.5)
-            picture[v, u, 1] = int(green * share + 0.5)
-            picture[v, u, 2] = int(blue * share + 0.5)
-            picture[v, u, 3] = int(255 * seen / 4)
+            picture[v, u, 0], picture[v, u, 1] = int(red * share + 0.5), int(green * share + 0.5)
+            picture[v, u, 2], picture[v, u, 3] = int(blue * share + 0.5), int(255 * seen / 4)
+
+
+@njit(cache=True, fastmath=True, error_model="numpy")
+def _pixel_looks(
+    v: int, u: int, face: Array, bary: Array, faces: Array, piece: Array, fields: Array,
+    layers: Array, sure: Array, looks_of: Array,
+) -> int:  # fmt: skip
+    """Material of each of a pixel's four samples, -1 for none, and how many see anything."""
+    seen = 0
+    for s in range(4):
+        y, x = 2 * v + s // 2, 2 * u + s % 2
+        f = face[y, x]
+        looks_of[s] = -1
+        if f >= 0:
+            seen += 1
+            looks_of[s] = sure[f]
+            if sure[f] < 0:
+                layer = _top_layer(f, bary[y, x, 0], bary[y, x, 1], faces, fields)
+                looks_of[s] = layers[piece[f], layer]
+    return seen
+
+
+@njit(cache=True, fastmath=True, error_model="numpy")
+def _shown(level: float) -> int:
+    """Display value 0..255 of linear light."""
+    return GAMMA[int(min(max(level, 0.0), 1.0) * GAMMA_STEPS)]
 
 
 @njit(cache=True, error_model="numpy")

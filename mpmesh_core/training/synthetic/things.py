@@ -100,16 +100,17 @@ def lay_over(rng: Random, image: Array, owner: Array, cut: CutOut, box: Array) -
 
 
 def box_piece(
-    rng: Random, centre: Array, size: Array, yaw: float, view: View, textures: Textures
-) -> Piece:
-    """A box-like thing in the world, seen from a view; some have round edges."""
-    power = rng.choice([0.05, 0.05, 0.3, 1.0])
+    rng: Random, centre: Array, size: Array, yaw: float, view: View, textures: Textures,
+    power: float | None = None,
+) -> Piece:  # fmt: skip
+    """A box-like thing in the world, seen from a view; `power` near 0 has sharp edges, 1 none."""
+    if power is None:
+        power = rng.choice([0.05, 0.05, 0.3, 1.0])
     vertices, faces = blob(np.zeros(3), size / 2, power, 10)
     world = vertices @ turn("y", yaw).T + centre
     seen = view.to_camera(world).astype(np.float32)
-    return Piece(
-        seen, faces, vertices, None, textures.fancy[rng.integers(len(textures.fancy))][None]
-    )
+    look = textures.fancy[rng.integers(len(textures.fancy))]
+    return Piece(seen, faces, vertices, None, look[None])
 
 
 def seat(rng: Random, pelvis: Array, view: View, textures: Textures) -> Piece:
