@@ -24,7 +24,15 @@ from mpmesh_core.training.synthetic.lighting import Sun, Surroundings, random_su
 from mpmesh_core.training.synthetic.people import Piece, Stance, make_stance, place
 from mpmesh_core.training.synthetic.poses import turn
 from mpmesh_core.training.synthetic.render import render
-from mpmesh_core.training.synthetic.textures import Textures
+from mpmesh_core.training.synthetic.textures import (
+    BLUE,
+    BUMP,
+    MOTTLE,
+    PATTERN,
+    RED,
+    SOLID,
+    Textures,
+)
 from mpmesh_core.training.synthetic.things import box_piece, seat
 from mpmesh_core.training.synthetic.walk import Gait, sitting, walking, waving
 
@@ -32,6 +40,7 @@ Array = np.ndarray
 Random = np.random.Generator
 
 FPS = 15.0  # frames a second
+FLOOR = 2  # row of a room's surfaces
 WALKING_SPEED = 1.1  # [m/s]
 
 
@@ -94,7 +103,7 @@ def _stage(rng: Random, seed: int, size: tuple[int, int]) -> Stage:
     view = look_at_height(Camera.from_fov(*size, 65.0), 1.25, 4.0, 0.95, 0.52)
     actors = _cast(rng, library)
     corners = np.concatenate([actor.path for actor in actors])
-    room = _calm(random_room(rng, library.textures, corners))
+    room = _calm(random_room(rng, library.textures, corners), corners[:, 1].max())
     background = room_background(room, view, library.textures)
     furniture = _furniture(rng, room, view, library.textures)
     sun = Sun(_sun_direction(rng), np.full(3, 0.55))
@@ -108,10 +117,11 @@ def _frame(stage: Stage, time: float, rng: Random) -> Scene:
     figures = [place(library.wardrobe, stance, spot, view) for stance, spot in acts]
     fixed = np.random.default_rng(7)  # the seat is the same in every frame
     seats = [
-        seat(fixed, stance.pelvis + np.array([spot[0], 0, spot[1]]), view, library.textures)
+        seat(fixed, stance.pelvis + np.array([spot[0], 0, spot[1]]), stance.rotations[0, :, 2],
+             view, library.textures)
         for (stance, spot), actor in zip(acts, stage.actors)
         if actor.seated
-    ]
+    ]  # fmt: skip
     drawn = render(stage.background, view, figures, stage.furniture + seats, library.textures,
                    stage.surroundings, stage.sun, 0.85)  # fmt: skip
     noisy = drawn.image + rng.normal(0, 2.0, drawn.image.shape)
@@ -120,17 +130,21 @@ def _frame(stage: Stage, time: float, rng: Random) -> Scene:
 
 
 def _furniture(rng: Random, room: Room, view: View, textures: Textures) -> list[Piece]:
-    """Cupboards, a low table and pictures along the far wall, out of everybody's way."""
+    """Cupboards and pictures along the far wall, out of everybody's way."""
     wall = room.high[2]
     pieces = []
     for x in (-2.4, -0.7, 1.9):
         size = rng.uniform([0.6, 0.5, 0.35], [1.3, 1.9, 0.5])
         centre = np.array([x + rng.normal(0, 0.2), size[1] / 2, wall - size[2] / 2 - 0.02])
-        pieces.append(box_piece(rng, centre, size, 0.0, view, textures, power=0.05))
+        wood = textures.plain[0].copy()
+        wood[RED : BLUE + 1] = rng.uniform(0.1, 0.5) * np.array([1.0, 0.72, 0.5])
+        wood[[BUMP, MOTTLE]] = 0.02, 0.05
+        pieces.append(box_piece(centre, size, 0.0, view, wood))
     for x in (-1.6, 0.7, 2.9):
-        size = np.array([rng.uniform(0.5, 1.1), rng.uniform(0.5, 0.8), 0.04])
-        centre = np.array([x, rng.uniform(1.6, 1.9), wall - 0.04])
-        pieces.append(box_piece(rng, centre, size, 0.0, view, textures, power=0.05))
+        size = np.array([rng.uniform(0.5, 1.1), rng.uniform(0.4, 0.6), 0.04])
+        centre = np.array([x, rng.uniform(1.95, 2.2), wall - 0.04])
+        look = textures.fancy[rng.integers(len(textures.fancy))]
+        pieces.append(box_piece(centre, size, 0.0, view, look))
     return pieces
 
 
@@ -182,8 +196,12 @@ def _sun_direction(rng: Random) -> Array:
     return direction / np.linalg.norm(direction)
 
 
-def _calm(room: Room) -> Room:
-    """Even light and pale walls, as in an ordinary room."""
+def _calm(room: Room, reach: float) -> Room:
+    """An ordinary room: plain pale walls, a ceiling, the far wall behind everybody."""
     surfaces = room.surfaces.copy()
-    surfaces[:, 1:7] = 0.25 + 0.5 * surfaces[:, 1:7]
-    return replace(room, surfaces=surfaces, brightness=np.array([0.8, 0.9, 0.75, 1.0, 0.8, 0.85]))
+    surfaces[:, PATTERN] = SOLID
+    surfaces[:, RED : BLUE + 1] = 0.3 + 0.4 * surfaces[:, RED : BLUE + 1]
+    surfaces[FLOOR, RED : BLUE + 1] *= np.array([0.6, 0.45, 0.33])  # wood
+    high = np.array([room.high[0], 3.1, reach + 1.6])
+    brightness = np.array([0.8, 0.9, 0.75, 1.0, 0.8, 0.85])
+    return replace(room, surfaces=surfaces, high=high, brightness=brightness, open_sky=False)

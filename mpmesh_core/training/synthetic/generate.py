@@ -185,7 +185,8 @@ def _props(
     for stance, spot in zip(stances, spots):
         if stance.source == "composed/sit":
             under = stance.pelvis + np.array([spot[0], 0, spot[1]])
-            pieces.append(seat(rng, under, view, library.textures))
+            forward = stance.rotations[0, :, 2]
+            pieces.append(seat(rng, under, forward, view, library.textures))
     if rng.random() < 0.18:
         for _ in range(rng.integers(1, 3)):
             spot = spots[rng.integers(len(spots))]

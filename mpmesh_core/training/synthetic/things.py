@@ -100,25 +100,38 @@ def lay_over(rng: Random, image: Array, owner: Array, cut: CutOut, box: Array) -
 
 
 def box_piece(
-    rng: Random, centre: Array, size: Array, yaw: float, view: View, textures: Textures,
-    power: float | None = None,
-) -> Piece:  # fmt: skip
+    centre: Array, size: Array, yaw: float, view: View, look: Array, power: float = 0.05
+) -> Piece:
     """A box-like thing in the world, seen from a view; `power` near 0 has sharp edges, 1 none."""
-    if power is None:
-        power = rng.choice([0.05, 0.05, 0.3, 1.0])
     vertices, faces = blob(np.zeros(3), size / 2, power, 10)
     world = vertices @ turn("y", yaw).T + centre
-    seen = view.to_camera(world).astype(np.float32)
+    return Piece(view.to_camera(world).astype(np.float32), faces, vertices, None, look[None])
+
+
+def _random_box(
+    rng: Random, centre: Array, size: Array, yaw: float, view: View, textures: Textures
+) -> Piece:
+    """A box or ball of any stuff."""
     look = textures.fancy[rng.integers(len(textures.fancy))]
-    return Piece(seen, faces, vertices, None, look[None])
+    return box_piece(centre, size, yaw, view, look, rng.choice([0.05, 0.05, 0.3, 1.0]))
 
 
-def seat(rng: Random, pelvis: Array, view: View, textures: Textures) -> Piece:
-    """Something to sit on under a pelvis at (3,) in the world [m]."""
+def seat(rng: Random, pelvis: Array, forward: Array, view: View, textures: Textures) -> Piece:
+    """Something to sit on: a stool or bench under a pelvis at (3,) in the world [m].
+
+    Args:
+        rng: of size and look.
+        pelvis: (3,) in the world [m].
+        forward: (3,) where the person faces, world.
+        view: who looks.
+        textures: to choose from.
+    """
     height = max(pelvis[1] - 0.1, 0.1)
-    size = np.array([rng.uniform(0.4, 1.4), height, rng.uniform(0.35, 0.5)])
-    centre = np.array([pelvis[0], height / 2, pelvis[2]])
-    return box_piece(rng, centre, size, rng.uniform(0, 360), view, textures)
+    size = np.array([rng.choice([0.4, rng.uniform(0.4, 1.6)]), height, rng.uniform(0.34, 0.42)])
+    yaw = np.degrees(np.arctan2(forward[0], forward[2]))
+    behind = 0.08 * np.array([forward[0], 0, forward[2]])
+    centre = np.array([pelvis[0], height / 2, pelvis[2]]) - behind
+    return _random_box(rng, centre, size, float(yaw), view, textures)
 
 
 def obstacle(rng: Random, spot: Array, view: View, textures: Textures) -> Piece:
@@ -128,4 +141,4 @@ def obstacle(rng: Random, spot: Array, view: View, textures: Textures) -> Piece:
     size = np.array([rng.uniform(0.15, 1.2), height, rng.uniform(0.15, 0.6)])
     aside = rng.normal(0, 0.25)
     centre = np.array([spot[0] * share + aside, height / 2, spot[1] * share])
-    return box_piece(rng, centre, size, rng.uniform(-30, 30), view, textures)
+    return _random_box(rng, centre, size, rng.uniform(-30, 30), view, textures)
