@@ -1,0 +1,204 @@
+"""The command line: exit codes, one-line errors, and what a run leaves behind."""
+
+import json
+import re
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from mpmesh_core import cli
+from mpmesh_core.outputs import read_results
+
+COMMANDS = [
+    ["run"],
+    ["demo"],
+    ["bench"],
+    ["export"],
+    ["body", "build"],
+    ["body", "info"],
+    ["body", "render"],
+    ["evaluate", "photos"],
+    ["evaluate", "studio"],
+    ["evaluate", "demo"],
+    ["train", "labels"],
+    ["train", "synthesize"],
+    ["train", "start"],
+    ["train", "people"],
+    ["train", "detector"],
+    ["train", "skeleton"],
+    ["train", "refiner"],
+    ["weights", "list"],
+    ["weights", "info"],
+]
+
+
+class Outcome:
+    """Exit code and what was printed."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+
+@pytest.fixture
+def mpmesh(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
+    """Call the command as a user does."""
+
+    def call(*words: object) -> Outcome:
+        monkeypatch.setattr("sys.argv", ["mpmesh", *map(str, words)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        printed = capfd.readouterr()
+        return Outcome(code, printed.out, printed.err)
+
+    return call
+
+
+def write_picture(path: Path, size: tuple[int, int] = (160, 120), seed: int = 0) -> Path:
+    """A picture of nothing: smooth noise without people."""
+    coarse = np.random.default_rng(seed).integers(90, 160, (6, 8, 3), dtype=np.uint8)
+    cv2.imwrite(str(path), cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC))
+    return path
+
+
+def assert_one_line(text: str, pattern: str) -> None:
+    lines = [line for line in text.splitlines() if line.startswith("mpmesh: ")]
+    assert len(lines) == 1, text
+    assert re.search(pattern, lines[0]), lines[0]
+    assert "Traceback" not in text
+
+
+class TestHelp:
+    @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+    def test_every_command_shows_an_example(self, words: list[str]) -> None:
+        shown = CliRunner().invoke(cli.app, [*words, "--help"])
+        assert shown.exit_code == 0
+        assert "Example: mpmesh" in shown.output
+
+    def test_every_command_is_tested(self) -> None:
+        def names(app: typer.Typer, prefix: tuple[str, ...] = ()) -> list[list[str]]:
+            found = [[*prefix, command.name or getattr(command.callback, '__name__', '')] for command in app.registered_commands]
+            for group in app.registered_groups:
+                assert group.typer_instance is not None
+                found += names(group.typer_instance, (*prefix, str(group.name)))
+            return found
+
+        assert sorted(names(cli.app)) == sorted(COMMANDS)
+
+    def test_version(self, mpmesh) -> None:
+        assert re.fullmatch(r"mpmesh \d+\.\d+\.\d+\n", mpmesh("--version").out)
+
+
+class TestRun:
+    def test_nobody_in_the_picture(self, mpmesh, tmp_path: Path) -> None:
+        photo = write_picture(tmp_path / "empty.png")
+        outcome = mpmesh("run", photo, "-o", tmp_path / "out", "--device", "cpu")
+        assert outcome.code == 0, outcome.err
+        line = json.loads((tmp_path / "out/results.jsonl").read_text())
+        assert line["people"] == []
+        assert (line["width"], line["height"]) == (160, 120)
+        assert (tmp_path / "out/overlay/empty.jpg").is_file()
+        assert "60 degrees" in outcome.err  # the camera is assumed, and that is said
+
+    def test_a_broken_picture_in_a_folder(self, mpmesh, tmp_path: Path) -> None:
+        folder = tmp_path / "photos"
+        folder.mkdir()
+        write_picture(folder / "a.png")
+        (folder / "b.jpg").write_bytes(b"\xff\xd8\xff and then nothing")
+        write_picture(folder / "c.png", seed=1)
+        outcome = mpmesh("run", folder, "-o", tmp_path / "out", "--no-overlay", "--fov", 70)
+        assert outcome.code == 0, outcome.err
+        assert "b.jpg" in outcome.err
+        sources = [Path(r.source).name for r in read_results(tmp_path / "out")]
+        assert sources == ["a.png", "c.png"]
+
+    def test_same_input_same_bytes(self, mpmesh, tmp_path: Path) -> None:
+        photo = write_picture(tmp_path / "a.png")
+        written = []
+        for name in ("one", "two"):
+            mpmesh("run", photo, "-o", tmp_path / name, "--no-overlay")
+            written.append((tmp_path / name / "results.jsonl").read_bytes())
+        assert written[0] == written[1]
+
+    @pytest.mark.parametrize(
+        ("words", "code", "pattern"),
+        [
+            (["nowhere.jpg"], 1, r"nowhere\.jpg does not exist"),
+            (["PHOTO", "--backend", "rocm"], 2, r"--backend 'rocm'"),
+            (["PHOTO", "--variant", "huge"], 2, r"--variant 'huge'"),
+            (["PHOTO", "--variant", "paper"], 1, r"no paper weights"),
+            (["PHOTO", "--backend", "tensorrt", "--device", "cpu"], 1, r"tensorrt needs"),
+            (["PHOTO", "--camera", "CAMERA", "--fov", "60"], 2, r"--camera and --fov"),
+            (["PHOTO", "--camera", "CAMERA"], 1, r"K"),
+            (["PHOTO", "--fov", "200"], 1, r"field of view"),
+            (["PHOTO", "--weights", "EMPTY"], 1, r"holds no"),
+            (["PHOTO", "--detector", "PHOTO"], 1, r"not usable"),
+            (["PHOTO", "--body", "nobody.npz"], 1, r"nobody\.npz"),
+        ],
+    )
+    def test_errors_are_one_line(
+        self,
+        mpmesh,
+        tmp_path: Path,
+        words: list[str],
+        code: int,
+        pattern: str,
+    ) -> None:
+        photo = write_picture(tmp_path / "photo.png")
+        camera = tmp_path / "camera.yaml"
+        camera.write_text(
+            "image_width: 160\nimage_height: 120\ndistortion_model: plumb_bob\n"
+            "camera_matrix: {rows: 3, cols: 3, data: [0, 0, 80, 0, 0, 60, 0, 0, 1]}\n"
+            "distortion_coefficients: {rows: 1, cols: 5, data: [0, 0, 0, 0, 0]}\n"
+        )
+        names = {"PHOTO": photo, "CAMERA": camera, "EMPTY": tmp_path}
+        given = [names.get(word, word) for word in words]
+        outcome = mpmesh("run", *given, "-o", tmp_path / "out")
+        assert outcome.code == code, outcome.err
+        assert_one_line(outcome.err, pattern)
+
+    def test_wrong_usage(self, mpmesh, tmp_path: Path) -> None:
+        assert mpmesh("run").code == 2
+        assert mpmesh("run", "a.jpg", "-o", tmp_path, "--max-people", 0).code == 2
+        assert mpmesh("walk").code == 2
+
+    def test_damaged_weights(self, mpmesh, tmp_path: Path) -> None:
+        weights = tmp_path / "weights"
+        weights.mkdir()
+        (weights / "detector-light.safetensors").write_bytes(b"no tensors here")
+        photo = write_picture(tmp_path / "photo.png")
+        outcome = mpmesh("run", photo, "-o", tmp_path / "out", "--weights", weights)
+        assert outcome.code == 1
+        assert_one_line(outcome.err, "detector-light.safetensors")
+
+    def test_debug_shows_the_traceback(self, mpmesh, tmp_path: Path) -> None:
+        from mpmesh_core.errors import MissingFileError
+
+        with pytest.raises(MissingFileError):
+            mpmesh("--debug", "run", "nowhere.jpg", "-o", tmp_path)
+
+
+class TestTrainSettings:
+    def test_unknown_setting(self, mpmesh, tmp_path: Path) -> None:
+        outcome = mpmesh("train", "labels", "data=x", f"output={tmp_path}", "colour=blue")
+        assert outcome.code == 2
+        assert_one_line(outcome.err, "colour")
+
+    def test_missing_configuration(self, mpmesh) -> None:
+        outcome = mpmesh("train", "skeleton", "-c", "nowhere.yaml")
+        assert outcome.code == 1
+        assert_one_line(outcome.err, r"nowhere\.yaml does not exist")
+
+
+class TestWeights:
+    def test_list(self, mpmesh) -> None:
+        outcome = mpmesh("weights", "list")
+        assert outcome.code == 0
+        for name in ("detector-light", "skeleton-light", "refiner-light"):
+            assert name in outcome.out
