@@ -81,7 +81,8 @@ def detector(settings: Settings = None, config: Config = None) -> None:
     from mpmesh_core.training.detector import DetectorTraining, train_detector
     from mpmesh_core.training.settings import read_settings
 
-    typer.echo(train_detector(read_settings(DetectorTraining, config, settings or ())))
+    training = read_settings(DetectorTraining, config, settings or ())
+    typer.echo(train_detector(training, typer.echo))
 
 
 @app.command("skeleton")

@@ -34,7 +34,9 @@ from mpmesh_core.training.detection_sets import DetectionSets, prepare_sets
 from mpmesh_core.training.detector_init import detector_from_onnx
 
 Array = np.ndarray
-Report = Callable[[int, int, dict[str, float]], None]
+Report = Callable[[str], None]
+
+REPORT_EVERY = 10  # steps
 
 MIN_HEIGHT = 32.0  # [px] of the people that validation counts, at the pictures' own size
 TARGET_PRECISION = 0.85
@@ -47,7 +49,9 @@ class DetectorTraining(BaseModel):
 
     data: Path = Field(description="folder with train2d, scenes and teachers")
     output: Path = Field(description="folder for checkpoint, curves and resume file")
-    init_onnx: Path | None = Field(None, description="RTMDet-nano person ONNX file to start from")
+    init_onnx: Path | None = Field(
+        None, description="RTMDet-nano person ONNX file to start from, absolute or within `data`"
+    )
     init: Path | None = Field(None, description="checkpoint to start from")
     scenes: Path | None = Field(None, description="folder of synthetic scene shards")
     scene_limit: Annotated[int, Field(ge=0)] = 3000
@@ -115,7 +119,7 @@ def train_detector(config: DetectorTraining, report: Report | None = None) -> Pa
 
     Args:
         config: the run.
-        report: called with step, steps and the latest figures.
+        report: told the step and the latest figures, every few steps.
 
     Returns:
         The checkpoint's path.
@@ -138,8 +142,9 @@ def train_detector(config: DetectorTraining, report: Report | None = None) -> Pa
             figures |= {"ap": scores.average_precision, "recall": recall, "threshold": threshold}
             _append_curve(config.output / "curves.csv", state.step, figures)
             state.save(resume)
-        if report is not None:
-            report(state.step, config.steps, figures)
+        if report is not None and (state.step % REPORT_EVERY == 0 or "ap" in figures):
+            told = ", ".join(f"{name} {value:.3f}" for name, value in figures.items())
+            report(f"step {state.step}/{config.steps}: {told}")
     return _finish(state, config, sets)
 
 
@@ -221,7 +226,7 @@ def _start(config: DetectorTraining) -> DetectorNetwork:
     if config.init is not None and config.init_onnx is not None:
         raise UsageError("give either an ONNX file or a checkpoint to start from, not both")
     if config.init_onnx is not None:
-        return detector_from_onnx(config.init_onnx)
+        return detector_from_onnx(config.data / config.init_onnx)
     if config.init is not None:
         network, _ = load_checkpoint(config.init)
         if not isinstance(network, DetectorNetwork):
