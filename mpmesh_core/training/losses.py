@@ -22,7 +22,7 @@ CROP_METRES = 2.2  # what the width of a crop counts for, as in the skeleton net
 class RefinerLossWeights:
     """Weight of each term."""
 
-    pose: float = 0.5  # eq. 12, first term, on rotation matrices
+    pose: float = 1.0  # eq. 12, first term, on rotation matrices
     shape: float = 0.01  # second
     points: float = 1.0  # eq. 13, first term
     image: float = 0.3  # second, in perspective: the body stands where its points fit best
