@@ -14,6 +14,7 @@ import json
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -92,7 +93,7 @@ class RefinerTrainer:
         began, before = time.monotonic(), self.elapsed
         recent: list[dict[str, float]] = []
         with Progress(disable=not self.fabric.is_global_zero) as bar:
-            task = bar.add_task("refiner", total=1.0, completed=self.progress())
+            task = bar.add_task("refiner", total=1.0)
             while self.progress() < 1:
                 recent.append(self.train_step(self.batch(self.step)))
                 self.step += 1
@@ -143,7 +144,7 @@ class RefinerTrainer:
         if self.fabric.is_global_zero:
             self._folder.mkdir(parents=True, exist_ok=True)
             scores = self._validate()
-            state = {"step": self.step, "elapsed": self.elapsed}
+            state: dict[str, Any] = {"step": self.step, "elapsed": self.elapsed}
             state |= {"network": self.network.state_dict(), "average": self.average.state_dict()}
             scratch = self._folder / "state.pt.partial"
             torch.save(state | {"optimizer": self.optimizer.state_dict()}, scratch)
@@ -189,7 +190,7 @@ class RefinerTrainer:
 
 @torch.inference_mode()
 def evaluate_refiner(
-    network: nn.Module, cache: RefinerCache, body: BodyModel, batch: int = 64
+    network: RefinerNetwork, cache: RefinerCache, body: BodyModel, batch: int = 64
 ) -> dict[str, float]:
     """Errors on people with 3D truth: of IK alone (`ik_...`) and refined (`refined_...`).
 
@@ -197,7 +198,7 @@ def evaluate_refiner(
         Means of `mpjpe_mm` and `pa_mpjpe_mm` (24 joints), `rotation_deg` (per local joint) and
         `betas`.
     """
-    size = network.config.max_people  # type: ignore[union-attr]
+    size = network.config.max_people
     device = body.v_template.device
     rows: dict[str, list[Tensor]] = {}
     for people in cache.in_order(batch, size):

@@ -169,8 +169,8 @@ class RefinerCache:
         with np.load(folder / "labels.npz") as file:
             self._labels = {name: file[name] for name in file.files}
         channels = int(self._labels.pop("channels"))
-        self._features = np.memmap(folder / "features.bin", np.float16, "r")
-        self._features = self._features.reshape(-1, channels, 8, 8)
+        mapped = np.memmap(folder / "features.bin", np.float16, "r")
+        self._features: Array = mapped.reshape(-1, channels, 8, 8)
         starts = np.flatnonzero(np.diff(self._labels["picture"], prepend=-1))
         self.pictures = np.split(np.arange(len(self._features)), starts[1:])
 
