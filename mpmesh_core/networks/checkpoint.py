@@ -23,6 +23,7 @@ from mpmesh_core.networks import Network, network_class
 
 FORMAT_VERSION = 1
 _KEY = "mpmesh"
+_READABLE = 0o644
 
 
 def save_checkpoint(
@@ -54,6 +55,7 @@ def save_checkpoint(
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     save_file(_stored_tensors(network, half), scratch, metadata={_KEY: json.dumps(header)})
+    scratch.chmod(_READABLE)  # safetensors writes for the owner alone
     os.replace(scratch, path)
 
 

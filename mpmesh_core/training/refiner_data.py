@@ -24,7 +24,7 @@ from mpmesh_core.engines import Engine
 from mpmesh_core.errors import MissingFileError
 from mpmesh_core.ik import solve_ik
 from mpmesh_core.networks.refiner import CAMERA_START
-from mpmesh_core.placement import mix_absolute, place
+from mpmesh_core.pipeline import absolute_points
 from mpmesh_core.refine import pose6d_from_rotations
 from mpmesh_core.training.losses import RefinerTruth
 from mpmesh_core.training.scene import PersonTruth, Scene
@@ -84,9 +84,7 @@ def _read_scene(
     crops = look_at(boxes, scene.camera)
     pixels = crop_images(scene.image, scene.camera, crops)
     found = Skeletons(**skeleton.run({"image": pixels.float()}))
-    relative, uv = found.points3d, found.points2d
-    root = place(relative, uv, found.confidence, crops.K).root
-    points = mix_absolute(relative, uv, root, crops.K)
+    points = absolute_points(found, crops)
     ik = solve_ik(points, body.rest_points(found.betas), found.twist)
     finite = ik.ok & found.features.flatten(1).isfinite().all(1)
     row = {

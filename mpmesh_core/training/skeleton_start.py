@@ -14,13 +14,14 @@ from mpmesh_core.networks.checkpoint import save_checkpoint
 from mpmesh_core.networks.mobilenet import MobileNetV2
 from mpmesh_core.networks.skeleton import SkeletonNetwork
 from mpmesh_core.training.backbone_init import start_from_tflite
-from mpmesh_core.training.labels import keypoint_image_names, read_coco_subset
+from mpmesh_core.training.labels import keypoint_image_names, read_coco_subset, read_lspet
 from mpmesh_core.training.scene import ShardFolder
 from mpmesh_core.training.skeleton_data import write_people
-from mpmesh_core.training.skeleton_sources import lsp_people, scene_people
+from mpmesh_core.training.skeleton_sources import labelled_people, scene_people
 
 CALIBRATION_PHOTOS = 96
 CALIBRATION_SIZE = 192  # [px]
+LSP_HELD_OUT = 200  # photos at the end, which validation takes
 
 
 def imagenet_start(data: Path, output: Path, seed: int = 0) -> Path:
@@ -67,7 +68,6 @@ def prepare_people(source: Path, output: Path, real: bool = False, body: str = "
     Returns:
         The number of people.
     """
-    labels = source / "lspet_labels.npz"
-    if labels.is_file():
-        return write_people(output, lsp_people(labels, source / "lspet_images.tar"))
+    if (source / "lspet_labels.npz").is_file():
+        return write_people(output, labelled_people(read_lspet(source, 0, -LSP_HELD_OUT)))
     return write_people(output, scene_people(ShardFolder(source), load_body(body), real))

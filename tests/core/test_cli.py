@@ -83,7 +83,10 @@ class TestHelp:
 
     def test_every_command_is_tested(self) -> None:
         def names(app: typer.Typer, prefix: tuple[str, ...] = ()) -> list[list[str]]:
-            found = [[*prefix, command.name or getattr(command.callback, '__name__', '')] for command in app.registered_commands]
+            found = []
+            for command in app.registered_commands:
+                name = command.name or getattr(command.callback, "__name__", "")
+                found.append([*prefix, name])
             for group in app.registered_groups:
                 assert group.typer_instance is not None
                 found += names(group.typer_instance, (*prefix, str(group.name)))
