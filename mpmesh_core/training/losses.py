@@ -23,7 +23,7 @@ class RefinerLossWeights:
     """Weight of each term."""
 
     pose: float = 1.0  # eq. 12, first term, on rotation matrices
-    shape: float = 0.01  # second
+    shape: float = 0.05  # second
     points: float = 1.0  # eq. 13, first term
     image: float = 0.3  # second, in perspective: the body stands where its points fit best
     camera: float = 0.1  # second, orthographic as in the paper: this trains the camera
@@ -65,8 +65,10 @@ def refiner_losses(
     pose6d, betas = refined["refined_pose6d"].float(), refined["refined_betas"].float()
     rotations = rotations_from_pose6d(pose6d, truth.rotations)
     zero = torch.zeros_like(betas[:, :3])
-    points = body(rotations, betas, zero, vertices=False).points
-    coco = body.keypoints(rotations, betas, zero, "coco17") - points[:, :1]
+    # Shape learns from its own truth alone: under an uncertain pose, points call for a dwarf.
+    shape = betas.detach()
+    points = body(rotations, shape, zero, vertices=False).points
+    coco = body.keypoints(rotations, shape, zero, "coco17") - points[:, :1]
     points = points - points[:, :1]
     pixel = CROP_METRES / size
     known, seen = truth.weight_3d, truth.weight_2d[:, None].expand(-1, points.shape[1])
