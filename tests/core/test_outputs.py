@@ -229,8 +229,10 @@ class TestFolder:
 
 
 WRITE_FRAMES = """
+import signal
 import sys
 import numpy as np
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs inherit it ignored
 sys.path.insert(0, sys.argv[2])
 from people_samples import random_result
 from mpmesh_core.outputs import ResultsWriter
@@ -239,7 +241,7 @@ rng = np.random.default_rng(0)
 video = OverlayVideo(sys.argv[1] + "/overlay.mp4", 1)
 try:
     with ResultsWriter(sys.argv[1]) as writer:
-        for frame in range(10**6):
+        for frame in range(10**4):
             writer.write(random_result(rng, frame))
             video.write(rng.integers(0, 255, (240, 320, 3), dtype=np.uint8), "x")
             print(frame)
