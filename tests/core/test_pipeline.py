@@ -51,6 +51,12 @@ def pipeline() -> Pipeline:
     return Pipeline(PipelineConfig(device="cpu", backend="onnxruntime", track=False))
 
 
+@pytest.fixture(scope="module")
+def unrefined() -> Pipeline:
+    config = PipelineConfig(device="cpu", backend="onnxruntime", track=False, refine=False)
+    return Pipeline(config)
+
+
 @pytest.fixture
 def picture() -> Array:
     rng = np.random.default_rng(0)
@@ -65,11 +71,6 @@ def boxes(count: int) -> Array:
 
 
 class TestOnePersonAlone:
-    @pytest.fixture(scope="class")
-    def unrefined(self) -> Pipeline:
-        config = PipelineConfig(device="cpu", backend="onnxruntime", track=False, refine=False)
-        return Pipeline(config)
-
     @pytest.mark.parametrize("company", [1, 31])
     def test_same_with_others_in_the_batch(
         self, unrefined: Pipeline, picture: Array, company: int

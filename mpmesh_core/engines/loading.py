@@ -1,0 +1,92 @@
+"""engines.loading: where a network's backend is chosen, and nowhere else.
+
+`auto` takes torch where there is a CUDA GPU, else ONNX Runtime on the CPU. TensorRT has its place
+in the interface; its engine is not written yet, so asking for it is answered with an error.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from mpmesh_core.engines.base import Engine
+from mpmesh_core.errors import DeviceError, UsageError, WeightsError
+
+Backend = Literal["auto", "tensorrt", "torch", "onnxruntime"]
+
+
+def choose_backend(backend: Backend = "auto", device: str = "auto") -> tuple[str, torch.device]:
+    """Decide what runs the networks.
+
+    Args:
+        backend: one of auto, tensorrt, torch, onnxruntime.
+        device: auto, cpu, cuda or cuda:N.
+
+    Returns:
+        Backend name (never auto) and device.
+
+    Raises:
+        UsageError: an unknown backend or device, or a pair that does not go together.
+        DeviceError: a GPU asked for where there is none.
+    """
+    if backend not in ("auto", "tensorrt", "torch", "onnxruntime"):
+        raise UsageError(
+            f"backend {backend!r} is unknown; choose auto, tensorrt, torch or onnxruntime"
+        )
+    chosen = _choose_device(device, backend)
+    if backend == "auto":
+        return ("torch" if chosen.type == "cuda" else "onnxruntime"), chosen
+    if backend == "onnxruntime" and chosen.type == "cuda":
+        raise UsageError("backend onnxruntime runs on the CPU here; use --device cpu or torch")
+    return backend, chosen
+
+
+def _choose_device(device: str, backend: str) -> torch.device:
+    if device == "auto":
+        wants_gpu = backend != "onnxruntime" and torch.cuda.is_available()
+        chosen = torch.device("cuda" if wants_gpu else "cpu")
+    else:
+        try:
+            chosen = torch.device(device)
+        except RuntimeError as error:
+            raise UsageError(f"device {device!r} is unknown; choose cpu, cuda or cuda:N") from error
+    if chosen.type not in ("cpu", "cuda"):
+        raise UsageError(f"device {device!r} is not supported; choose cpu, cuda or cuda:N")
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise DeviceError(f"device {device} was asked for, but torch sees no GPU; use --device cpu")
+    if backend == "tensorrt" and chosen.type == "cpu":
+        raise DeviceError("backend tensorrt needs an NVIDIA GPU; use --backend onnxruntime")
+    return chosen
+
+
+def load_engine(name: str, checkpoint: Path, backend: str, device: torch.device) -> Engine:
+    """Make the engine of one network.
+
+    Args:
+        name: detector, skeleton or refiner.
+        checkpoint: its .safetensors file.
+        backend: as `choose_backend` returned it.
+        device: likewise.
+
+    Raises:
+        UsageError: a backend that cannot run here.
+        WeightsError, MissingFileError: an unusable checkpoint.
+    """
+    if backend == "onnxruntime":
+        from mpmesh_core.engines.onnx_cache import cached_onnx
+        from mpmesh_core.engines.onnxruntime import OnnxRuntimeEngine
+
+        return OnnxRuntimeEngine(name, cached_onnx(name, checkpoint))
+    if backend == "torch":
+        from mpmesh_core.engines.torch import TorchEngine
+        from mpmesh_core.networks.checkpoint import load_checkpoint
+
+        network, metadata = load_checkpoint(checkpoint)
+        if metadata["kind"] != name:
+            raise WeightsError(f"{checkpoint} holds a {metadata['kind']}, not a {name}")
+        return TorchEngine(name, network, device)
+    raise UsageError(
+        "backend tensorrt is not part of this version; use --backend torch or onnxruntime"
+    )
