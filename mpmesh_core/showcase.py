@@ -24,6 +24,9 @@ HEIGHT = 960  # [px] that small pictures are enlarged to
 _MOVING = 0.4  # [m/s]
 
 
+_DOUBLE = 0.5  # [m] between pelvises: nearer than that, one person was found twice
+
+
 def best_frame(results: Sequence[FrameResult]) -> int | None:
     """Place in `results` of the frame that shows most; None where no frame shows anybody.
 
@@ -50,8 +53,18 @@ def _score(result: FrameResult) -> float:
         for i, a in enumerate(boxes)
         for b in boxes[:i]
     )
+    doubles = sum(
+        bool(np.linalg.norm(a.position - b.position) < _DOUBLE)
+        for i, a in enumerate(people)
+        for b in people[:i]
+    )
     return (
-        len(people) + whole + 0.6 * float(np.mean(heights)) + 0.3 * moving + 0.2 * min(touching, 1)
+        len(people)
+        - 3 * doubles
+        + whole
+        + 0.6 * float(np.mean(heights))
+        + 0.3 * moving
+        + 0.2 * min(touching, 1)
     )
 
 
