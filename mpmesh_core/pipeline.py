@@ -34,7 +34,7 @@ from mpmesh_core.types import Array, Bodies, Detections, FrameResult, Person, Sk
 from mpmesh_core.weights import weights_path
 
 IMAGE_SHARE = 0.8  # of the 2D points in the skeleton that IK aims at; 0.5 gave 2 % lower PCK@0.2
-# Typical errors of the light network on unseen pictures; a person's size is what one camera can't
+# Guesses of the light network's errors, not calibrated; a person's size is what one camera can't
 # see.
 NOISE = PlacementNoise(pixel_sigma=4.0, joint_sigma=0.04, scale_sigma=0.06)
 
