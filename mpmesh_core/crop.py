@@ -53,6 +53,10 @@ class CropCameras:
     def __len__(self) -> int:
         return self.K.shape[0]
 
+    def take(self, index: Tensor) -> CropCameras:
+        """These rows."""
+        return CropCameras(self.K[index], self.R_crop_cam[index], self.size, self.ok[index])
+
     def to(self, device: torch.device | str) -> CropCameras:
         """The same cameras on another device."""
         return CropCameras(

@@ -2,8 +2,9 @@
 
 image + camera -> detect -> crop -> skeleton -> place -> IK -> refine -> body -> track -> people
 
-Every stage is a batch over the people of the frame; the mathematics is in the file named after the
-stage.
+After the skeletons, people found twice are dropped (`doubles`); after tracking, bodies may be
+smoothed. Every stage is a batch over the people of the frame; the mathematics is in the file named
+after the stage.
 """
 
 from __future__ import annotations
@@ -23,12 +24,14 @@ from mpmesh_core.body import BodyModel, load_body
 from mpmesh_core.camera import Camera
 from mpmesh_core.crop import CropCameras, crop_images, look_at
 from mpmesh_core.detect import Detector, load_detector
+from mpmesh_core.doubles import distinct
 from mpmesh_core.engines import Backend, Engine, choose_backend, load_engine
 from mpmesh_core.errors import NumericalError
 from mpmesh_core.ik import solve_ik
 from mpmesh_core.people import people_from_bodies
 from mpmesh_core.placement import PlacementNoise, mix_absolute, place
 from mpmesh_core.refine import refine
+from mpmesh_core.smoothing import Smoother
 from mpmesh_core.tracking import Tracker
 from mpmesh_core.types import Array, Bodies, Detections, FrameResult, Person, Skeletons
 from mpmesh_core.weights import weights_path
@@ -62,6 +65,7 @@ class PipelineConfig(BaseModel):
         3, description="people in one refiner run, the target included (N of the paper)"
     )
     track: bool = Field(True, description="identities, states and velocities over frames")
+    smooth: bool = Field(False, description="quieter bodies on videos, a little late")
     mesh: bool = Field(False, description="compute the vertices of every person")
 
 
@@ -100,6 +104,7 @@ class Pipeline:
         self.skeleton: Engine = self._load_engine("skeleton")
         self.refiner: Engine | None = self._load_engine("refiner") if self.config.refine else None
         self.tracker: Tracker | None = Tracker() if self.config.track else None
+        self.smoother: Smoother | None = self._load_smoother()
         self._timings: dict[str, float] = {}
 
     @property
@@ -114,6 +119,8 @@ class Pipeline:
             sequence: the coming frames follow one another in time; without it nobody is tracked.
         """
         self.tracker = Tracker() if self.config.track and sequence else None
+        if self.smoother is not None:
+            self.smoother.reset()
 
     @torch.inference_mode()
     def __call__(
@@ -145,6 +152,9 @@ class Pipeline:
         if self.tracker is not None:
             with self._timed("track"):
                 result = self.tracker.update(result)
+        if self.smoother is not None:
+            with self._timed("smooth"):
+                result = self.smoother.update(result, camera)
         return replace(result, timings=self._timings)
 
     def _people(self, image: Array, camera: Camera, detections: Detections) -> list[Person]:
@@ -157,6 +167,9 @@ class Pipeline:
                 **self.skeleton.run({"image": crop_pixels.to(self.device).float()})
             )
         crops = crops.to(self.device)
+        kept = distinct(skeletons, crops)
+        detections = detections.take(kept.numpy())
+        skeletons, crops = skeletons.take(kept.to(self.device)), crops.take(kept.to(self.device))
         with self._timed("place"):
             points = absolute_points(skeletons, crops)
         with self._timed("ik"):
@@ -196,6 +209,12 @@ class Pipeline:
         covariance = to_camera @ placement.covariance @ crops.R_crop_cam
         transl = pelvis - self.body.rest_joints(betas)[:, 0]
         return Bodies(rotations, betas, transl, covariance), placement.ok
+
+    def _load_smoother(self) -> Smoother | None:
+        """Smoothing works on finished people, so its body stays on the CPU."""
+        if not (self.config.smooth and self.config.track):
+            return None
+        return Smoother(load_body(self.config.body, gender=self.config.gender))
 
     def _load_engine(self, name: str) -> Engine:
         path = weights_path(name, self.config.variant, self.config.weights)

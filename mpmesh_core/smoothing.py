@@ -180,6 +180,10 @@ class Smoother:
         self.config = config or SmootherConfig()
         self.state = SmootherState()
 
+    def reset(self) -> None:
+        """Forget everybody."""
+        self.state = SmootherState()
+
     def update(self, result: FrameResult, camera: Camera) -> FrameResult:
         """Smooth everybody who has a track; lost and untracked people pass through.
 

@@ -8,7 +8,7 @@ of the first pixel at (0, 0).
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 import numpy as np
 from torch import Tensor
@@ -23,6 +23,10 @@ class Detections:
     boxes: Array  # (N, 4) float32 x1, y1, x2, y2 [px]
     scores: Array  # (N,) float32 in 0..1
 
+    def take(self, index: Array) -> Detections:
+        """These rows."""
+        return Detections(self.boxes[index], self.scores[index])
+
 
 @dataclass(frozen=True)
 class Skeletons:
@@ -35,6 +39,10 @@ class Skeletons:
     betas: Tensor  # (N, 10)
     features: Tensor  # (N, C, 8, 8)
     heatmaps: Tensor  # (N, 24, 8, 8), each sums to 1
+
+    def take(self, index: Tensor) -> Skeletons:
+        """These rows."""
+        return Skeletons(**{f.name: getattr(self, f.name)[index] for f in fields(self)})
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,7 @@ def run(
     max_people: options.MaxPeople = 32,
     refine: options.Refine = True,
     track: Annotated[bool, typer.Option("--track/--no-track", help="Follow people.")] = True,
+    smooth: Annotated[bool, typer.Option("--smooth", help="Quieter bodies on videos.")] = False,
     mesh: Annotated[bool, typer.Option("--mesh", help="Write vertices (meshes/).")] = False,
     overlay: Annotated[bool, typer.Option("--overlay/--no-overlay", help="Write pictures.")] = True,
     rerun: Annotated[Path | None, typer.Option(help="Write a recording for rerun (.rrd).")] = None,
@@ -47,6 +48,8 @@ def run(
     from mpmesh_core.runner import DEFAULT_FOV, RunConfig
     from mpmesh_core.sources import open_sources
 
+    if smooth and not track:
+        raise UsageError("--smooth follows people from frame to frame; leave --no-track away")
     if camera is not None and fov is not None:
         raise UsageError("--camera and --fov say the same thing twice; give one of them")
     config = RunConfig(
@@ -68,6 +71,7 @@ def run(
         max_people=max_people,
         refine=refine,
         track=track,
+        smooth=smooth,
         mesh=mesh,
     )
     run_with_progress(opened, pipeline, config, fov_given=fov is not None)

@@ -52,9 +52,9 @@ def start(
 
     Example: mpmesh train start --data ../data --output runs/start.safetensors
     """
-    from mpmesh_core.training.skeleton_start import imagenet_start
+    from mpmesh_core.training.skeleton_start import skeleton_start
 
-    typer.echo(imagenet_start(data, output))
+    typer.echo(skeleton_start(data, output))
 
 
 @app.command("people")

@@ -72,34 +72,29 @@ def spatial_softmax(logits: Tensor, dims: int) -> Tensor:
     return logits.float().reshape(*leading, math.prod(cells)).softmax(-1).reshape(*leading, *cells)
 
 
-def expected_2d(probability: Tensor, centres: Tensor) -> Tensor:
-    """Soft-argmax of 2D maps.
+def marginals_2d(probability: Tensor) -> tuple[Tensor, ...]:
+    """Maps (..., H, W) that sum to 1, to those of x (..., W) and of y (..., H)."""
+    return probability.sum(-2), probability.sum(-1)
+
+
+def marginals_3d(probability: Tensor) -> tuple[Tensor, ...]:
+    """Volumes (..., D, H, W) that sum to 1, to those of x (..., W), y (..., H) and z (..., D)."""
+    return probability.sum((-3, -2)), probability.sum((-3, -1)), probability.sum((-2, -1))
+
+
+def expected(marginals: tuple[Tensor, ...], centres: tuple[Tensor, ...]) -> Tensor:
+    """Soft-argmax: the mean of each axis under its marginal.
 
     Args:
-        probability: (..., H, W) that sums to 1.
-        centres: (W,) = (H,) coordinate of each cell.
+        marginals: one (..., cells) per axis, each sums to 1.
+        centres: one (cells,) per axis, in the unit wanted.
 
     Returns:
-        (..., 2) x, y in the unit of `centres`.
+        (..., axes) coordinates.
     """
-    x = (probability.sum(-2) * centres).sum(-1)
-    y = (probability.sum(-1) * centres).sum(-1)
-    return torch.stack((x, y), -1)
+    return torch.stack([(m * c).sum(-1) for m, c in zip(marginals, centres)], -1)
 
 
-def expected_3d(probability: Tensor, box: float) -> Tensor:
-    """Soft-argmax of volumes that span a cube.
-
-    Args:
-        probability: (..., D, H, W) that sums to 1.
-        box: edge of the cube [m]; the outermost cells lie on its faces.
-
-    Returns:
-        (..., 3) x, y, z in -box/2 .. box/2 [m].
-    """
-    axes = ((-3, -2), (-3, -1), (-2, -1))  # summed out for x, y, z
-    marginals = [probability.sum(pair) for pair in axes]
-    coordinates = [
-        (m * _axis(int(m.shape[-1]), -box / 2, box / 2, m.device)).sum(-1) for m in marginals
-    ]
-    return torch.stack(coordinates, -1)
+def box_centres(marginals: tuple[Tensor, ...], box: float) -> tuple[Tensor, ...]:
+    """Coordinates (cells,) [m] of a cube's cells on each axis; the outermost lie on its faces."""
+    return tuple(_axis(int(m.shape[-1]), -box / 2, box / 2, m.device) for m in marginals)

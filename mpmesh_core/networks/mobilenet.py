@@ -1,34 +1,66 @@
-"""mobilenet: the MobileNetV2 backbone of the `light` networks.
+"""mobilenet: backbones of inverted residuals, for the `light` networks.
 
 In   image (N, 3, H, W), RGB in -1..1, H and W multiples of 32
-Out  features at stride 16 (N, 96, H/16, W/16) and stride 32 (N, 1280, H/32, W/32)
+Out  features at stride 16 (N, lateral_channels, H/16, W/16) and 32 (N, top_channels, H/32, W/32)
 
 Kernels at stride 2 look at pixels 2i-1..2i+1 (padding 1), so cell i at stride s is centred on pixel
-s i. The published weights come from 2i..2i+2; that differs by a shift of one pixel, so they carry
-over, and one symmetric padding is faster on every engine than an explicit pad.
+s i. MobileNetV2's published weights come from 2i..2i+2; that differs by a shift of one pixel, so
+they carry over, and one symmetric padding is faster on every engine than an explicit pad.
+BlazePose's are padded like ours.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-# expansion, output channels, repeats, stride of the first: Sandler et al. 2018, table 2
-_STAGES = (
-    (1, 16, 1, 1),
-    (6, 24, 2, 2),
-    (6, 32, 3, 2),
-    (6, 64, 4, 2),
-    (6, 96, 3, 1),
-    (6, 160, 3, 2),
-    (6, 320, 1, 1),
-)
-_STRIDE16_STAGE = 4  # the last stage at stride 16
-LATERAL_CHANNELS = 96
-TOP_CHANNELS = 1280
+
+@dataclass(frozen=True)
+class Layout:
+    """Widths and kernels of one published network."""
+
+    stem: int  # channels
+    # expansion, output channels, repeats, stride of the first, kernel
+    stages: tuple[tuple[int, int, int, int, int], ...]
+    top: int  # channels
+    mixed_top: bool = False  # a depthwise 3x3 after the top layer
+
+
+LAYOUTS = {
+    # Sandler et al. 2018, table 2
+    "mobilenetv2": Layout(
+        stem=32,
+        stages=(
+            (1, 16, 1, 1, 3),
+            (6, 24, 2, 2, 3),
+            (6, 32, 3, 2, 3),
+            (6, 64, 4, 2, 3),
+            (6, 96, 3, 1, 3),
+            (6, 160, 3, 2, 3),
+            (6, 320, 1, 1, 3),
+        ),
+        top=1280,
+    ),
+    # the encoder of MediaPipe's BlazePose landmark network (lite), as its file has it
+    "blazepose": Layout(
+        stem=24,
+        stages=(
+            (1, 8, 1, 1, 3),
+            (4, 16, 1, 2, 3),
+            (6, 16, 1, 1, 3),
+            (6, 24, 2, 2, 5),
+            (6, 40, 3, 2, 3),
+            (6, 56, 3, 1, 5),
+            (6, 96, 4, 2, 5),
+        ),
+        top=576,
+        mixed_top=True,
+    ),
+}
 
 
 class _PickingConv2d(nn.Conv2d):
@@ -80,11 +112,13 @@ class ConvNorm(nn.Sequential):
 class InvertedResidual(nn.Module):
     """Expand, depthwise, project; with a shortcut where shapes allow it."""
 
-    def __init__(self, inputs: int, outputs: int, expansion: int, stride: int) -> None:
+    def __init__(
+        self, inputs: int, outputs: int, expansion: int, stride: int, kernel: int = 3
+    ) -> None:
         super().__init__()
         hidden = inputs * expansion
         layers = [ConvNorm(inputs, hidden)] if expansion > 1 else []
-        layers.append(ConvNorm(hidden, hidden, 3, stride, groups=hidden))
+        layers.append(ConvNorm(hidden, hidden, kernel, stride, groups=hidden))
         layers.append(ConvNorm(hidden, outputs, linear=True))
         self.layers = nn.Sequential(*layers)
         self.shortcut = stride == 1 and inputs == outputs
@@ -94,30 +128,37 @@ class InvertedResidual(nn.Module):
         return x + self.layers(x) if self.shortcut else self.layers(x)
 
 
-class MobileNetV2(nn.Module):
-    """The feature part of MobileNetV2 at width 1.0."""
+class MobileNet(nn.Module):
+    """The feature part of a network of inverted residuals; `layout` names one of `LAYOUTS`."""
 
-    def __init__(self) -> None:
+    def __init__(self, layout: str = "mobilenetv2") -> None:
         super().__init__()
-        self.stem = ConvNorm(3, 32, 3, stride=2)
-        stages, channels = [], 32
-        for expansion, outputs, repeats, stride in _STAGES:
+        self.layout, plan = layout, LAYOUTS[layout]
+        self.stem = ConvNorm(3, plan.stem, 3, stride=2)
+        stages, channels, stride = [], plan.stem, 2
+        for expansion, outputs, repeats, first, kernel in plan.stages:
             blocks = []
             for block in range(repeats):
-                step = stride if block == 0 else 1
-                blocks.append(InvertedResidual(channels, outputs, expansion, step))
-                channels = outputs
+                step = first if block == 0 else 1
+                blocks.append(InvertedResidual(channels, outputs, expansion, step, kernel))
+                channels, stride = outputs, stride * step
             stages.append(nn.Sequential(*blocks))
+            if stride <= 16:
+                self._stride16, self.lateral_channels = len(stages), channels
         self.stages = nn.ModuleList(stages)
-        self.top = ConvNorm(channels, TOP_CHANNELS)
+        self.top_channels = plan.top
+        layers: list[nn.Module] = [ConvNorm(channels, plan.top)]
+        if plan.mixed_top:
+            layers.append(ConvNorm(plan.top, plan.top, 3, groups=plan.top))
+        self.top = nn.Sequential(*layers) if plan.mixed_top else layers[0]
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Features at stride 16 and 32 (see the module docstring)."""
         x = self.stem(image)
-        for stage in self.stages[: _STRIDE16_STAGE + 1]:
+        for stage in self.stages[: self._stride16]:
             x = stage(x)
         lateral = x
-        for stage in self.stages[_STRIDE16_STAGE + 1 :]:
+        for stage in self.stages[self._stride16 :]:
             x = stage(x)
         return lateral, self.top(x)
 

@@ -22,8 +22,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mpmesh_core.errors import WeightsError
-from mpmesh_core.networks.heatmaps import RING, Grid, expected_2d, expected_3d, spatial_softmax
-from mpmesh_core.networks.mobilenet import LATERAL_CHANNELS, TOP_CHANNELS, ConvNorm, MobileNetV2
+from mpmesh_core.networks.heatmaps import (
+    RING,
+    Grid,
+    box_centres,
+    expected,
+    marginals_2d,
+    marginals_3d,
+    spatial_softmax,
+)
+from mpmesh_core.networks.mobilenet import ConvNorm, MobileNet
 from mpmesh_core.networks.resnet import RESNET_CHANNELS, ResNet50
 
 INPUT_SIZE = 256
@@ -42,7 +50,8 @@ _DECODER_BLOCKS = 3
 class SkeletonConfig:
     """What it takes to rebuild a skeleton network."""
 
-    variant: str = "light"  # light: MobileNetV2, decoder at stride 16; paper: ResNet-50, stride 32
+    variant: str = "light"  # light: MobileNet, decoder at stride 16; paper: ResNet-50, stride 32
+    backbone: str = "mobilenetv2"  # of the light variant, one of `mobilenet.LAYOUTS`
     features: int = 256  # channels of F_img (light; the paper variant has ResNet's 2048)
     hidden: int = 192  # channels of the decoder
     depth_bins: int = 8
@@ -56,6 +65,10 @@ class PointMaps(NamedTuple):
     points2d: Tensor  # (N, J, 2) [crop px]
     heatmaps: Tensor  # (N, J, G, G)
     log_scale: Tensor  # (N, J) log of the expected 2D error [px]
+    marginals3d: tuple[Tensor, ...]  # of x, y and z, each (N, J, cells)
+    centres3d: tuple[Tensor, ...]  # [m] of those cells, each (cells,)
+    marginals2d: tuple[Tensor, ...]  # of u and v, each (N, J, G)
+    centres2d: tuple[Tensor, ...]  # [crop px], each (G,)
 
 
 class PointHead(nn.Module):
@@ -65,7 +78,7 @@ class PointHead(nn.Module):
         super().__init__()
         self.points, self.depth, self.box = points, config.depth_bins, config.box
         self.conv = nn.Conv2d(channels, points * (config.depth_bins + 2), 1)
-        nn.init.normal_(self.conv.weight, std=0.01)
+        nn.init.normal_(self.conv.weight, std=0.1)
 
     def forward(self, decoded: Tensor, centres: Tensor) -> PointMaps:
         """(N, channels, G, G) decoder output and (G,) cell centres to points."""
@@ -75,11 +88,17 @@ class PointHead(nn.Module):
         volumes = spatial_softmax(maps[:, : self.depth].transpose(1, 2), 3)
         heatmaps = spatial_softmax(maps[:, self.depth], 2)
         log_scale = (heatmaps * maps[:, self.depth + 1]).sum((-2, -1))
+        in_box, in_crop = marginals_3d(volumes), marginals_2d(heatmaps)
+        cells3d, cells2d = box_centres(in_box, self.box), (centres, centres)
         return PointMaps(
-            points3d=expected_3d(volumes, self.box),
-            points2d=expected_2d(heatmaps, centres),
+            points3d=expected(in_box, cells3d),
+            points2d=expected(in_crop, cells2d),
             heatmaps=heatmaps,
             log_scale=log_scale.clamp(-3, 5) + 2.0,
+            marginals3d=in_box,
+            centres3d=cells3d,
+            marginals2d=in_crop,
+            centres2d=cells2d,
         )
 
 
@@ -147,11 +166,16 @@ class SkeletonNetwork(nn.Module):
         self.config = config = config or SkeletonConfig()
         if config.variant not in ("light", "paper"):
             raise WeightsError(f"unknown variant {config.variant!r}: expected light or paper")
-        light = config.variant == "light"
-        self.backbone = MobileNetV2() if light else ResNet50()
-        channels = config.features if light else RESNET_CHANNELS
-        self.neck = ConvNorm(TOP_CHANNELS, channels) if light else nn.Identity()
-        self.decoder = Decoder(channels, LATERAL_CHANNELS if light else 0, config.hidden)
+        self.backbone: MobileNet | ResNet50
+        self.neck: nn.Module
+        if config.variant == "light":
+            self.backbone = MobileNet(config.backbone)
+            channels, lateral = config.features, self.backbone.lateral_channels
+            self.neck = ConvNorm(self.backbone.top_channels, channels)
+        else:
+            self.backbone, channels, lateral = ResNet50(), RESNET_CHANNELS, 0
+            self.neck = nn.Identity()
+        self.decoder = Decoder(channels, lateral, config.hidden)
         self.head = PointHead(config.hidden, POINTS, config)
         self.extra = nn.ModuleDict(
             {name: PointHead(config.hidden, n, config) for name, n in EXTRA_POINTS.items()}
@@ -212,7 +236,7 @@ class SkeletonNetwork(nn.Module):
     def _grid(self, decoded: Tensor) -> Grid:
         """Where the cells of the decoder's map lie in the crop."""
         cells = int(decoded.shape[-1])
-        if self.variant == "light":  # MobileNetV2's cells begin at pixel 0
+        if self.variant == "light":  # MobileNet's cells begin at pixel 0
             return Grid(cells, _LATERAL_STRIDE, 0.0)
         return Grid(cells, _FEATURE_STRIDE, _CENTRED_OFFSET)
 

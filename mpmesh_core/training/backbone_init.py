@@ -1,7 +1,7 @@
-"""backbone_init: ImageNet starting weights for the MobileNetV2 backbone.
+"""backbone_init: starting weights for the light backbones.
 
-Reads a quantised TensorFlow Lite file of MobileNetV2 whose batch norms were folded into the
-convolutions. Weights come back as integers times per-channel scales, biases likewise; batch norms
+Reads a TensorFlow Lite file (quantised MobileNetV2, half-precision BlazePose) whose batch norms
+were folded into the convolutions. Integers come back times their per-channel scales; batch norms
 are re-created in one pass over a few real images: gamma is the measured standard deviation and
 beta the bias plus the measured mean, so the network computes what the file says and can be trained
 on as usual.
@@ -20,16 +20,16 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from mpmesh_core.errors import InputError, MissingFileError
-from mpmesh_core.networks.mobilenet import ConvNorm, MobileNetV2
+from mpmesh_core.networks.mobilenet import ConvNorm, MobileNet
 
 # fields of the TensorFlow Lite schema (schema.fbs), by table
 _MODEL_SUBGRAPHS, _MODEL_BUFFERS = 2, 4
 _GRAPH_TENSORS, _GRAPH_OPERATORS = 0, 3
 _TENSOR_SHAPE, _TENSOR_TYPE, _TENSOR_BUFFER, _TENSOR_QUANTIZATION = 0, 1, 2, 4
 _QUANTIZATION_SCALE, _QUANTIZATION_ZERO = 2, 3
-_OPERATOR_INPUTS = 1
+_OPERATOR_INPUTS, _OPERATOR_OUTPUTS = 1, 2
 _BUFFER_DATA = 0
-_DTYPES = {0: np.float32, 2: np.int32, 3: np.uint8, 9: np.int8}
+_DTYPES = {0: np.float32, 1: np.float16, 2: np.int32, 3: np.uint8, 9: np.int8}
 
 
 @dataclass(frozen=True)
@@ -56,33 +56,48 @@ def read_tflite_convolutions(path: str | Path) -> list[FoldedConv]:
     model = Table(data, encode.Get(packer.uoffset, data, 0))
     graph = _tables(model, _MODEL_SUBGRAPHS)[0]
     tensors, buffers = _tables(graph, _GRAPH_TENSORS), _tables(model, _MODEL_BUFFERS)
-    found = []
+    found, stored = [], list(tensors)
     for operator in _tables(graph, _GRAPH_OPERATORS):
         inputs = _vector(operator, _OPERATOR_INPUTS, np.int32)
         if len(inputs) == 3:  # image, weight, bias: only convolutions have three inputs here
-            weight, bias = (_dequantised(tensors[i], buffers) for i in inputs[1:])
+            weight, bias = (_dequantised(stored[i], buffers) for i in inputs[1:])
             found.append(FoldedConv(weight, bias))
+        elif len(inputs) == 1:  # weights kept as halves pass through an operator of their own
+            outputs = _vector(operator, _OPERATOR_OUTPUTS, np.int32)
+            stored[outputs[0]] = tensors[inputs[0]]
     return found
 
 
 @torch.no_grad()
-def start_from_tflite(backbone: MobileNetV2, path: str | Path, images: Tensor) -> None:
-    """Give the backbone the weights of a TensorFlow Lite MobileNetV2.
+def start_from_tflite(
+    backbone: MobileNet, path: str | Path, images: Tensor, from_zero: bool = False
+) -> None:
+    """Give the backbone the weights of a TensorFlow Lite network that begins with it.
 
     Args:
         backbone: changed in place.
         path: the .tflite file; a classifier after the last feature layer is ignored.
         images: (N, 3, H, W) real photos in -1..1 from which the norms' statistics are measured.
+        from_zero: whether the file's network takes pictures in 0..1 instead of -1..1.
+
+    Raises:
+        MissingFileError, InputError: no such file, or one of another network.
     """
     units = backbone.units()
-    folded = read_tflite_convolutions(path)
-    if len(folded) < len(units):
-        raise InputError(f"{path} has {len(folded)} convolutions, MobileNetV2 needs {len(units)}")
-    for unit, source in zip(units, folded):
-        weight = torch.from_numpy(source.weight.transpose(_axes(unit)).copy())
-        if weight.shape != unit.conv.weight.shape:
-            raise InputError(f"{path} is not MobileNetV2 at width 1.0: a kernel differs in shape")
+    remaining, folded = iter(read_tflite_convolutions(path)), []
+    for number, unit in enumerate(units):
+        for source in remaining:
+            weight = torch.from_numpy(source.weight.transpose(_axes(unit)).copy())
+            if weight.shape == unit.conv.weight.shape:  # others belong to branches not wanted
+                break
+        else:
+            raise InputError(f"{path} is not a {backbone.layout}: nothing fits layer {number}")
+        bias = source.bias
+        if number == 0 and from_zero:
+            weight = weight / 2
+            bias = bias + weight.sum((1, 2, 3)).numpy()
         unit.conv.weight.copy_(weight)
+        folded.append(FoldedConv(source.weight, bias))
     _recreate_norms(backbone, units, folded, images)
 
 
@@ -92,7 +107,7 @@ def _axes(unit: ConvNorm) -> tuple[int, int, int, int]:
 
 
 def _recreate_norms(
-    backbone: MobileNetV2, units: list[ConvNorm], folded: list[FoldedConv], images: Tensor
+    backbone: MobileNet, units: list[ConvNorm], folded: list[FoldedConv], images: Tensor
 ) -> None:
     """Set each norm as its input arrives, so later layers already see right inputs."""
 
@@ -124,6 +139,8 @@ def _dequantised(tensor: Table, buffers: list[Table]) -> np.ndarray:
         return values
     quantization = Table(tensor.Bytes, tensor.Indirect(offset + tensor.Pos))
     scale = _vector(quantization, _QUANTIZATION_SCALE, np.float32)
+    if not len(scale):
+        return values
     zero = _vector(quantization, _QUANTIZATION_ZERO, np.int64).astype(np.float32)
     # per-channel scales run along the output channels: last for depthwise kernels, else first
     last = values.ndim == 4 and values.shape[0] == 1

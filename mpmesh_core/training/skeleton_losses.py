@@ -16,6 +16,7 @@ from mpmesh_core.networks.skeleton import EXTRA_POINTS, PointMaps
 from mpmesh_core.placement import place
 
 _CERTAIN_DEPTH = 10.0  # [m]
+_SPREAD_METRES, _SPREAD_PX = 0.14, 12.0  # wanted width of heatmaps; px of a 256 px crop
 _FARTHEST_OFF = 2.0  # [m]; an error beyond that pulls no more
 
 
@@ -30,6 +31,7 @@ class LossWeights:
     twist: float = 0.2  # eq. 9
     shape: float = 0.02  # eq. 10
     likelihood: float = 0.02  # of the 2D errors under the predicted scale
+    spread: float = 0.1  # of heatmaps around the true points
     extra: float = 0.5  # on all terms of the training-only conventions
 
 
@@ -50,7 +52,11 @@ def point_losses(
     seen = orthographic(maps.points3d[..., :2], points2d[..., :2], weight2d)
     distance = error2d.detach().norm(dim=-1) * pixel * (256 / 2.2)  # [px] of a 256 px crop
     likelihood = distance * torch.exp(-maps.log_scale) + maps.log_scale
+    offset = weighted_centre(maps.points3d.detach() - points3d[..., :3], weight3d)
+    moved, width = points3d[..., :3] + offset, _SPREAD_PX * (2.2 / 256) / pixel
     return {
+        "spread": spread_loss(maps.marginals3d, maps.centres3d, moved, _SPREAD_METRES, weight3d)
+        + spread_loss(maps.marginals2d, maps.centres2d, points2d[..., :2], width, weight2d),
         "relative": weighted_mean(relative.abs().sum(-1), weight3d),
         "image": weighted_mean(error2d.abs().sum(-1), weight2d) * pixel,
         "projection": weighted_mean((seen - points2d[..., :2]).abs().sum(-1), weight2d) * pixel,
@@ -109,10 +115,43 @@ def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
     return (values * weights).sum() / weights.sum().clamp(min=1.0)
 
 
+def weighted_centre(points: Tensor, weight: Tensor) -> Tensor:
+    """(N, 1, D) mean of each person's points (N, J, D) under weights (N, J)."""
+    total = weight.sum(-1)[..., None, None].clamp(min=1e-6)
+    return (points * weight[..., None]).sum(-2, keepdim=True) / total
+
+
 def centred(points: Tensor, weight: Tensor) -> Tensor:
     """(N, J, D) points less the weighted mean (N, J) of each person."""
-    total = weight.sum(-1)[..., None, None].clamp(min=1e-6)
-    return points - (points * weight[..., None]).sum(-2, keepdim=True) / total
+    return points - weighted_centre(points, weight)
+
+
+def spread_loss(
+    marginals: tuple[Tensor, ...],
+    centres: tuple[Tensor, ...],
+    truth: Tensor,
+    width: float,
+    weight: Tensor,
+) -> Tensor:
+    """How far heatmaps are from normal distributions around the truth (KL divergence).
+
+    A soft-argmax alone says where the mean should be; this says so to every cell, and learns
+    several times faster in the beginning.
+
+    Args:
+        marginals: per axis (N, J, cells), each sums to 1.
+        centres: per axis (cells,), coordinates of the cells.
+        truth: (N, J, axes), in the unit of the centres.
+        width: standard deviation that the heatmaps should have; never below half a cell.
+        weight: (N, J).
+    """
+    errors = truth.new_zeros(truth.shape[:-1])
+    for axis, (found, cells) in enumerate(zip(marginals, centres)):
+        deviation = max(width, 0.6 * float(cells[1] - cells[0]))
+        wanted = -0.5 * ((cells - truth[..., axis : axis + 1]) / deviation).square()
+        target = wanted.log_softmax(-1)
+        errors = errors + (target.exp() * (target - (found + 1e-9).log())).sum(-1)
+    return weighted_mean(errors, weight)
 
 
 def orthographic(points: Tensor, pixels: Tensor, weight: Tensor) -> Tensor:
@@ -121,8 +160,7 @@ def orthographic(points: Tensor, pixels: Tensor, weight: Tensor) -> Tensor:
     The fit is not differentiated through, so the network cannot please it by shrinking.
     """
     with torch.no_grad():
-        total = weight.sum(-1)[:, None, None].clamp(min=1e-6)
-        shift = (pixels * weight[..., None]).sum(-2, keepdim=True) / total
+        shift = weighted_centre(pixels, weight)
         flat, target = centred(points, weight), pixels - shift
         across = (weight[..., None] * flat * target).sum((-2, -1))
         within = (weight[..., None] * flat.square()).sum((-2, -1))

@@ -1,4 +1,4 @@
-"""skeleton_start: what the skeleton trainer starts from: ImageNet weights and cut-out people."""
+"""skeleton_start: what the skeleton trainer starts from: published weights and cut-out people."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from torch import Tensor
 
 from mpmesh_core.body import load_body
 from mpmesh_core.networks.checkpoint import save_checkpoint
-from mpmesh_core.networks.mobilenet import MobileNetV2
-from mpmesh_core.networks.skeleton import SkeletonNetwork
+from mpmesh_core.networks.mobilenet import MobileNet
+from mpmesh_core.networks.skeleton import SkeletonConfig, SkeletonNetwork
 from mpmesh_core.training.backbone_init import start_from_tflite
 from mpmesh_core.training.labels import keypoint_image_names, read_coco_subset, read_lspet
 from mpmesh_core.training.scene import ShardFolder
@@ -21,25 +21,31 @@ from mpmesh_core.training.skeleton_sources import labelled_people, scene_people
 
 CALIBRATION_PHOTOS = 96
 CALIBRATION_SIZE = 192  # [px]
+_STARTS = {
+    "mobilenetv2": ("coral/tf2_mobilenet_v2_1.0_224_ptq.tflite", False),
+    "blazepose": ("mediapipe-pose/pose_landmark_lite.tflite", True),
+}
 LSP_HELD_OUT = 200  # photos at the end, which validation takes
 
 
-def imagenet_start(data: Path, output: Path, seed: int = 0) -> Path:
-    """Write an untrained light skeleton network on an ImageNet backbone.
+def skeleton_start(data: Path, output: Path, backbone: str = "blazepose", seed: int = 0) -> Path:
+    """Write an untrained light skeleton network on a trained backbone.
 
     Batch norm is made anew from the statistics of photos, none of them a test photo; the backbone
     computes the same whatever photos these are.
 
     Args:
-        data: data folder with teachers/coral and train2d.
+        data: data folder with teachers/ and train2d.
         output: the checkpoint.
+        backbone: `mobilenetv2` (ImageNet) or `blazepose` (MediaPipe's landmark network).
         seed: of the rest of the network.
     """
     torch.manual_seed(seed)
-    network = SkeletonNetwork()
-    assert isinstance(network.backbone, MobileNetV2)  # the default configuration is the light one
-    weights = data / "teachers/coral/tf2_mobilenet_v2_1.0_224_ptq.tflite"
-    start_from_tflite(network.backbone, weights, _calibration_photos(data / "train2d"))
+    network = SkeletonNetwork(SkeletonConfig(backbone=backbone))
+    assert isinstance(network.backbone, MobileNet)  # the default variant is the light one
+    file, from_zero = _STARTS[backbone]
+    photos = _calibration_photos(data / "train2d")
+    start_from_tflite(network.backbone, data / "teachers" / file, photos, from_zero)
     save_checkpoint(output, network, network.config_dict())
     return output
 

@@ -10,8 +10,15 @@ import torch
 from mpmesh_core.engines.export import check_parity, export_onnx
 from mpmesh_core.errors import NumericalError, WeightsError
 from mpmesh_core.networks import KINDS, Network, network_class
-from mpmesh_core.networks.heatmaps import Grid, expected_2d, expected_3d, spatial_softmax
-from mpmesh_core.networks.mobilenet import MobileNetV2
+from mpmesh_core.networks.heatmaps import (
+    Grid,
+    box_centres,
+    expected,
+    marginals_2d,
+    marginals_3d,
+    spatial_softmax,
+)
+from mpmesh_core.networks.mobilenet import MobileNet
 from mpmesh_core.networks.resnet import ResNet50
 from mpmesh_core.networks.skeleton import EXTRA_POINTS, SkeletonConfig, SkeletonNetwork
 
@@ -65,25 +72,28 @@ class TestExpected:
         logits = torch.full((1, 18, 18), -50.0)
         logits[0, 4, 11] = 50.0  # row (y) 4, column (x) 11
         centres = Grid(18, 16, 0.0).centres(CPU)
-        found = expected_2d(spatial_softmax(logits, 2), centres)
+        found = expected(marginals_2d(spatial_softmax(logits, 2)), (centres, centres))
         torch.testing.assert_close(found, torch.tensor([[160.0, 48.0]]))
 
     def test_between_two_cells_lies_the_middle(self) -> None:
         probability = torch.zeros(18, 18)
         probability[3, 7] = probability[3, 8] = 0.5
-        found = expected_2d(probability, Grid(18, 16, 0.0).centres(CPU))
+        centres = Grid(18, 16, 0.0).centres(CPU)
+        found = expected(marginals_2d(probability), (centres, centres))
         torch.testing.assert_close(found, torch.tensor([104.0, 32.0]))
 
     def test_corners_of_a_volume_are_the_corners_of_the_cube(self) -> None:
         probability = torch.zeros(2, 8, 18, 18)
         probability[0, 0, 0, 0] = probability[1, 7, 17, 0] = 1.0  # z, y, x
-        found = expected_3d(probability, 2.2)
+        marginals = marginals_3d(probability)
+        found = expected(marginals, box_centres(marginals, 2.2))
         truth = torch.tensor([[-1.1, -1.1, -1.1], [-1.1, 1.1, 1.1]])
         torch.testing.assert_close(found, truth)
 
     def test_gradient_of_a_coordinate_points_towards_it(self) -> None:
         logits = torch.zeros(1, 6, 6, requires_grad=True)
-        expected_2d(spatial_softmax(logits, 2), torch.arange(6.0))[0, 0].backward()
+        marginals, cells = marginals_2d(spatial_softmax(logits, 2)), torch.arange(6.0)
+        expected(marginals, (cells, cells))[0, 0].backward()
         assert logits.grad is not None
         assert (logits.grad[0, :, 5] > 0).all()
         assert (logits.grad[0, :, 0] < 0).all()
@@ -113,29 +123,32 @@ class TestGrid:
 class TestBackbones:
     @pytest.mark.parametrize(
         ("backbone", "lateral", "top"),
-        [(MobileNetV2, 96, 1280), (ResNet50, 1024, 2048)],
-        ids=["mobilenet", "resnet"],
+        [(MobileNet(), 96, 1280), (MobileNet("blazepose"), 56, 576), (ResNet50(), 1024, 2048)],
+        ids=["mobilenetv2", "blazepose", "resnet"],
     )
-    def test_shapes(self, backbone: type[torch.nn.Module], lateral: int, top: int) -> None:
-        low, high = backbone().eval()(torch.zeros(1, 3, 64, 96))
+    def test_shapes(self, backbone: torch.nn.Module, lateral: int, top: int) -> None:
+        low, high = backbone.eval()(torch.zeros(1, 3, 64, 96))
         assert low.shape == (1, lateral, 4, 6)
         assert high.shape == (1, top, 2, 3)
 
     def test_mobilenet_trains_and_runs_the_same_convolution(self) -> None:
         """The training-time detour around stride 2 changes no value."""
         torch.manual_seed(0)
-        conv = next(m for m in MobileNetV2().modules() if type(m).__name__ == "_PickingConv2d")
+        conv = next(m for m in MobileNet().modules() if type(m).__name__ == "_PickingConv2d")
         x = torch.randn(2, conv.in_channels, 10, 14)
         torch.testing.assert_close(conv.train()(x), conv.eval()(x))
 
     @pytest.mark.parametrize(
-        ("backbone", "offset"), [(MobileNetV2, 0.0), (ResNet50, 16.0)], ids=["light", "paper"]
+        ("network", "offset"),
+        [(MobileNet(), 0.0), (MobileNet("blazepose"), 0.0), (ResNet50(), 16.0)],
+        ids=["mobilenetv2", "blazepose", "resnet"],
     )
     def test_convention_cells_lie_where_the_grid_says(
-        self, backbone: type[torch.nn.Module], offset: float
+        self, network: torch.nn.Module, offset: float
     ) -> None:
         """With averaging kernels, what a cell sees is centred on `offset + 32 cell`."""
-        network, cell = backbone().eval(), 19
+        cell = 19
+        network.eval()
         for module in network.modules():
             if isinstance(module, torch.nn.Conv2d):
                 torch.nn.init.constant_(module.weight, 1 / module.weight[0].numel())
