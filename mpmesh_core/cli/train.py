@@ -6,7 +6,7 @@ The order that makes the shipped weights is in docs/training.md.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -47,14 +47,17 @@ def synthesize(settings: Settings = None, config: Config = None) -> None:
 def start(
     data: Annotated[Path, typer.Option(envvar="MPMESH_TEST_DATA", help="The data folder.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Checkpoint to write.")],
+    backbone: Annotated[
+        Literal["blazepose", "mobilenetv2"], typer.Option(help="What it starts from.")
+    ] = "blazepose",
 ) -> None:
-    """Start the light skeleton network from ImageNet weights.
+    """Start the light skeleton network from published weights.
 
     Example: mpmesh train start --data ../data --output runs/start.safetensors
     """
     from mpmesh_core.training.skeleton_start import skeleton_start
 
-    typer.echo(skeleton_start(data, output))
+    typer.echo(skeleton_start(data, output, backbone))
 
 
 @app.command("people")

@@ -31,7 +31,7 @@ from mpmesh_core.networks.heatmaps import (
     marginals_3d,
     spatial_softmax,
 )
-from mpmesh_core.networks.mobilenet import ConvNorm, MobileNet
+from mpmesh_core.networks.mobilenet import LAYOUTS, ConvNorm, MobileNet
 from mpmesh_core.networks.resnet import RESNET_CHANNELS, ResNet50
 
 INPUT_SIZE = 256
@@ -166,6 +166,10 @@ class SkeletonNetwork(nn.Module):
         self.config = config = config or SkeletonConfig()
         if config.variant not in ("light", "paper"):
             raise WeightsError(f"unknown variant {config.variant!r}: expected light or paper")
+        if config.backbone not in LAYOUTS:
+            raise WeightsError(
+                f"unknown backbone {config.backbone!r}: expected {' or '.join(LAYOUTS)}"
+            )
         self.backbone: MobileNet | ResNet50
         self.neck: nn.Module
         if config.variant == "light":

@@ -131,12 +131,14 @@ class TestBackbones:
         assert low.shape == (1, lateral, 4, 6)
         assert high.shape == (1, top, 2, 3)
 
-    def test_mobilenet_trains_and_runs_the_same_convolution(self) -> None:
-        """The training-time detour around stride 2 changes no value."""
+    @pytest.mark.parametrize("layout", ["mobilenetv2", "blazepose"])
+    def test_mobilenet_trains_and_runs_the_same_convolutions(self, layout: str) -> None:
+        """The training-time detours around stride 2 and large kernels change no value."""
         torch.manual_seed(0)
-        conv = next(m for m in MobileNet().modules() if type(m).__name__ == "_PickingConv2d")
-        x = torch.randn(2, conv.in_channels, 10, 14)
-        torch.testing.assert_close(conv.train()(x), conv.eval()(x))
+        for conv in MobileNet(layout).modules():
+            if type(conv).__name__ == "_DepthwiseConv2d":
+                x = torch.randn(2, conv.in_channels, 10, 14)
+                torch.testing.assert_close(conv.train()(x), conv.eval()(x))
 
     @pytest.mark.parametrize(
         ("network", "offset"),
@@ -213,6 +215,8 @@ class TestSkeletonNetwork:
     def test_unknown_configuration_is_refused(self) -> None:
         with pytest.raises(WeightsError, match="unknown variant 'huge'"):
             SkeletonNetwork(SkeletonConfig(variant="huge"))
+        with pytest.raises(WeightsError, match="unknown backbone 'spine'"):
+            SkeletonNetwork(SkeletonConfig(backbone="spine"))
         with pytest.raises(WeightsError, match="unknown skeleton configuration: depth"):
             SkeletonNetwork.from_config({"depth": 3})
 
