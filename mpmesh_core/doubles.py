@@ -1,41 +1,54 @@
 """doubles: one person whom two boxes found, kept once.
 
-In   skeletons (N), best detection first, and their crop cameras
+In   detections (N), best first; their skeletons and crop cameras
 Out  (K,) indices of the people who stay, in order
 
-Boxes of two people may overlap almost wholly, so suppression of boxes has to be generous; two
-skeletons on the same pixels are one person.
+Boxes of two people may overlap almost wholly, so suppression of boxes has to be generous. Where one
+box lies mostly in another and both skeletons lie on the same pixels, it is one person.
 """
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from mpmesh_core.crop import CropCameras
-from mpmesh_core.types import Skeletons
+from mpmesh_core.types import Array, Detections, Skeletons
 
-NEAREST = 0.35  # of a skeleton's spread; TODO calibrate
+# On photos, true doubles came as near as 0.27; a smaller overlap or a larger distance takes people
+# standing behind others, whose skeletons are sometimes drawn to the one in front.
+NEAREST = 0.3
+LEAST_OVERLAP = 0.7
 _NEAREST_DEPTH = 1e-3  # of a ray, against division by 0 for points behind the camera
 
 
-def distinct(skeletons: Skeletons, crops: CropCameras, nearest: float = NEAREST) -> Tensor:
-    """People whose skeletons do not coincide in the image with that of a better one.
+def distinct(detections: Detections, skeletons: Skeletons, crops: CropCameras) -> Tensor:
+    """People who are not the same as a better one.
 
     Args:
-        skeletons: of N people, best first; distances count by the less certain point's confidence.
+        detections: N people, best first.
+        skeletons: theirs; distances count by the less certain point's confidence.
         crops: their cameras.
-        nearest: mean distance of two skeletons below which they are one, in units of the spread
-            (root mean square distance from the middle) of the larger one.
 
     Returns:
         (K,) int64 indices, ascending, on the CPU.
     """
-    distance = coincidence(skeletons, crops)
+    same = coincidence(skeletons, crops) < NEAREST
+    same &= torch.from_numpy(shared(detections.boxes) > LEAST_OVERLAP)
     stays = torch.ones(len(crops), dtype=torch.bool)
     for person in range(len(crops)):
-        stays[person] = not bool((distance[person, :person][stays[:person]] < nearest).any())
+        stays[person] = not bool((same[person, :person] & stays[:person]).any())
     return stays.nonzero()[:, 0]
+
+
+def shared(boxes: Array) -> Array:
+    """(N, N) intersection of boxes (N, 4) over the smaller one's area."""
+    low, high = boxes[:, None, :2], boxes[:, None, 2:]
+    sides = np.minimum(high, boxes[:, 2:]) - np.maximum(low, boxes[:, :2])
+    area = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
+    smaller = np.minimum(area[:, None], area)
+    return np.prod(sides.clip(min=0), axis=2) / smaller.clip(min=1e-6)
 
 
 def coincidence(skeletons: Skeletons, crops: CropCameras) -> Tensor:

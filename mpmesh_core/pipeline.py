@@ -167,7 +167,7 @@ class Pipeline:
                 **self.skeleton.run({"image": crop_pixels.to(self.device).float()})
             )
         crops = crops.to(self.device)
-        kept = distinct(skeletons, crops)
+        kept = distinct(detections, skeletons, crops)
         detections = detections.take(kept.numpy())
         skeletons, crops = skeletons.take(kept.to(self.device)), crops.take(kept.to(self.device))
         with self._timed("place"):

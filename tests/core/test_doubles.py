@@ -8,8 +8,8 @@ from torch import Tensor
 
 from mpmesh_core.camera import Camera
 from mpmesh_core.crop import CropCameras, look_at
-from mpmesh_core.doubles import coincidence, distinct
-from mpmesh_core.types import Skeletons
+from mpmesh_core.doubles import coincidence, distinct, shared
+from mpmesh_core.types import Detections, Skeletons
 
 CAMERA = Camera.from_fov(640, 480)
 
@@ -28,13 +28,14 @@ def skeletons(pixels: Tensor) -> Skeletons:
     )
 
 
-def seen_through(boxes: Tensor, picture: Tensor) -> tuple[Skeletons, CropCameras]:
+def seen_through(boxes: Tensor, picture: Tensor) -> tuple[Detections, Skeletons, CropCameras]:
     """People at picture pixels (N, 29, 2), each in the crop of its own box."""
     crops = look_at(boxes, CAMERA)
-    K = torch.from_numpy(CAMERA.K).float()
+    K = torch.from_numpy(CAMERA.K.copy()).float()
     rays = torch.cat((picture, torch.ones_like(picture[..., :1])), -1) @ torch.linalg.inv(K).mT
     turned = rays @ crops.R_crop_cam.mT @ crops.K.mT
-    return skeletons(turned[..., :2] / turned[..., 2:]), crops
+    found = skeletons(turned[..., :2] / turned[..., 2:])
+    return Detections(boxes.numpy(), np.ones(len(boxes), np.float32)), found, crops
 
 
 def person(seed: int = 0) -> Tensor:
@@ -42,7 +43,7 @@ def person(seed: int = 0) -> Tensor:
     return 320 + 60 * torch.from_numpy(np.random.default_rng(seed).normal(size=(29, 2))).float()
 
 
-BOXES = torch.tensor([[200.0, 100, 420, 400], [180.0, 160, 400, 470], [210.0, 90, 500, 380]])
+BOXES = torch.tensor([[200.0, 100, 420, 400], [190.0, 130, 410, 420], [210.0, 90, 500, 380]])
 
 
 def test_three_boxes_one_person() -> None:
@@ -58,12 +59,25 @@ def test_neighbours_stay() -> None:
     assert distinct(*seen_through(BOXES, people)).tolist() == [0, 1, 2]
 
 
+def test_same_skeleton_in_boxes_that_hardly_overlap_stays() -> None:
+    """Somebody behind, on whom the network mistook the one in front."""
+    points = person()
+    boxes = torch.tensor([[200.0, 100, 420, 400], [340.0, 100, 560, 400]])
+    people = torch.stack((points, points))
+    assert distinct(*seen_through(boxes, people)).tolist() == [0, 1]
+
+
+def test_shared_area() -> None:
+    boxes = np.array([[0.0, 0, 4, 4], [2.0, 0, 4, 2], [10.0, 0, 12, 2]])
+    np.testing.assert_allclose(shared(boxes), [[1, 1, 0], [1, 1, 0], [0, 0, 1]])
+
+
 def test_distance_does_not_depend_on_the_boxes_or_the_scale() -> None:
     people = torch.stack((person(), person() + 20))
     far = 320 + (people - 320) / 4
-    near = coincidence(*seen_through(BOXES[:2], people))[0, 1]
-    small = coincidence(*seen_through(BOXES[:2], far))[0, 1]
-    same_box = coincidence(*seen_through(BOXES[[0, 0]], people))[0, 1]
+    near = coincidence(*seen_through(BOXES[:2], people)[1:])[0, 1]
+    small = coincidence(*seen_through(BOXES[:2], far)[1:])[0, 1]
+    same_box = coincidence(*seen_through(BOXES[[0, 0]], people)[1:])[0, 1]
     torch.testing.assert_close(near, same_box, atol=1e-3, rtol=0)
     torch.testing.assert_close(near, small, atol=0.02, rtol=0)
 
