@@ -53,6 +53,7 @@ def _flip(names: tuple[str, ...]) -> tuple[int, ...]:
 
 SMPL_FLIP = _flip(SMPL_JOINTS)
 POINT_FLIP = _flip(POINTS)
+TWIST_FLIP = tuple(joint - 1 for joint in POINT_FLIP[1:24])  # of joints 1..23
 COCO_FLIP = _flip(COCO_KEYPOINTS)
 H36M_FLIP = _flip(H36M_JOINTS)
 LSP_FLIP = _flip(LSP_JOINTS)

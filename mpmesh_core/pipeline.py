@@ -28,6 +28,7 @@ from mpmesh_core.doubles import distinct
 from mpmesh_core.engines import Backend, Engine, choose_backend, load_engine
 from mpmesh_core.errors import NumericalError
 from mpmesh_core.ik import solve_ik
+from mpmesh_core.mirror import read_crops
 from mpmesh_core.people import people_from_bodies
 from mpmesh_core.placement import PlacementNoise, mix_absolute, place
 from mpmesh_core.refine import refine
@@ -60,6 +61,7 @@ class PipelineConfig(BaseModel):
     score_threshold: Annotated[float, Field(ge=0, le=1)] | None = Field(
         None, description="detections below it are dropped; None takes the detector's own"
     )
+    mirror: bool = Field(True, description="read each crop in a mirror too, and average")
     refine: bool = Field(True, description="run the relation-aware refiner")
     context: Annotated[int, Field(ge=1, le=4)] = Field(
         3, description="people in one refiner run, the target included (N of the paper)"
@@ -163,9 +165,8 @@ class Pipeline:
             crops = look_at(boxes, camera)
             crop_pixels = crop_images(image, camera, crops)
         with self._timed("skeleton"):
-            skeletons = Skeletons(
-                **self.skeleton.run({"image": crop_pixels.to(self.device).float()})
-            )
+            pixels = crop_pixels.to(self.device).float()
+            skeletons = read_crops(self.skeleton, pixels, self.config.mirror)
         crops = crops.to(self.device)
         kept = distinct(detections, skeletons, crops)
         detections = detections.take(kept.numpy())

@@ -46,6 +46,7 @@ def demo(
     device: options.Device = "auto",
     weights: options.Weights = None,
     refine: options.Refine = True,
+    mirror: options.Mirror = True,
 ) -> None:
     """Render a clip, find its people, and compare them with the truth; needs no data.
 
@@ -59,7 +60,9 @@ def demo(
     from mpmesh_core.training.synthetic.demo_clip import FPS, demo_clip
 
     console = Console()
-    pipeline = options.load_pipeline(backend=backend, device=device, weights=weights, refine=refine)
+    pipeline = options.load_pipeline(
+        backend=backend, device=device, weights=weights, refine=refine, mirror=mirror
+    )
     with console.status("rendering the clip"):
         scenes = list(demo_clip(frames=max(3, round(seconds * FPS))))
     summary = run_with_progress([ClipSource(scenes, FPS)], pipeline, RunConfig(folder=output))

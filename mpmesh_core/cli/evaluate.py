@@ -25,6 +25,7 @@ def photos(
     device: options.Device = "auto",
     weights: options.Weights = None,
     refine: options.Refine = True,
+    mirror: options.Mirror = True,
     output: Output = None,
 ) -> None:
     """Detection and 2D keypoints on real photos with COCO keypoints.
@@ -35,7 +36,12 @@ def photos(
 
     report = evaluate_photos(
         options.load_pipeline(
-            backend=backend, device=device, weights=weights, refine=refine, track=False
+            backend=backend,
+            device=device,
+            weights=weights,
+            refine=refine,
+            mirror=mirror,
+            track=False,
         ),
         photos_with_keypoints(data),
     )
@@ -58,6 +64,7 @@ def studio(
     device: options.Device = "auto",
     weights: options.Weights = None,
     refine: options.Refine = True,
+    mirror: options.Mirror = True,
     output: Output = None,
 ) -> None:
     """3D joints on Human3.6M and MPI-INF-3DHP frames, 12 limb joints.
@@ -68,7 +75,12 @@ def studio(
 
     report = evaluate_studio(
         options.load_pipeline(
-            backend=backend, device=device, weights=weights, refine=refine, track=False
+            backend=backend,
+            device=device,
+            weights=weights,
+            refine=refine,
+            mirror=mirror,
+            track=False,
         ),
         studio_frames(data),
     )
@@ -95,6 +107,7 @@ def demo(
     device: options.Device = "auto",
     weights: options.Weights = None,
     refine: options.Refine = True,
+    mirror: options.Mirror = True,
     output: Output = None,
 ) -> None:
     """The rendered demo clip with known truth; needs no data.
@@ -104,7 +117,9 @@ def demo(
     from mpmesh_core.evaluation.clip import clip_table, evaluate_clip
     from mpmesh_core.training.synthetic.demo_clip import demo_clip
 
-    pipeline = options.load_pipeline(backend=backend, device=device, weights=weights, refine=refine)
+    pipeline = options.load_pipeline(
+        backend=backend, device=device, weights=weights, refine=refine, mirror=mirror
+    )
     report = evaluate_clip(pipeline, demo_clip())
     _show(clip_table(report), asdict(report), output)
 

@@ -23,12 +23,12 @@ from mpmesh_core.crop import CropCameras, crop_images, look_at
 from mpmesh_core.engines import Engine
 from mpmesh_core.errors import MissingFileError
 from mpmesh_core.ik import solve_ik
+from mpmesh_core.mirror import read_crops
 from mpmesh_core.networks.refiner import CAMERA_START
 from mpmesh_core.pipeline import absolute_points
 from mpmesh_core.refine import pose6d_from_rotations
 from mpmesh_core.training.losses import RefinerTruth
 from mpmesh_core.training.scene import PersonTruth, Scene
-from mpmesh_core.types import Skeletons
 
 Array = np.ndarray
 LEAST_VISIBLE = 0.15  # part of a person below which no detector would have found it
@@ -83,7 +83,7 @@ def _read_scene(
     boxes = np.stack([_detected(person, scene.camera, rng) for person in people])
     crops = look_at(boxes, scene.camera)
     pixels = crop_images(scene.image, scene.camera, crops)
-    found = Skeletons(**skeleton.run({"image": pixels.float()}))
+    found = read_crops(skeleton, pixels.float())
     points = absolute_points(found, crops)
     ik = solve_ik(points, body.rest_points(found.betas), found.twist)
     finite = ik.ok & found.features.flatten(1).isfinite().all(1)

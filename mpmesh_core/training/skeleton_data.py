@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from mpmesh_core.errors import MissingFileError
-from mpmesh_core.joints import COCO_FLIP, LSP_FLIP, POINT_FLIP
+from mpmesh_core.joints import COCO_FLIP, LSP_FLIP, POINT_FLIP, TWIST_FLIP
 from mpmesh_core.training.augment import (
     AugmentConfig,
     blacken_outside,
@@ -35,7 +35,6 @@ MEDIAPIPE_FLIP = (
 )  # fmt: skip
 FLIPS = {"points": POINT_FLIP, "lsp": LSP_FLIP, "coco": COCO_FLIP, "mediapipe": MEDIAPIPE_FLIP}
 """Label conventions and the mirror twin of each of their points."""
-TWIST_FLIP = tuple(joint - 1 for joint in POINT_FLIP[1:24])
 MARGIN = 1.25  # crop side over box side, as `mpmesh_core.crop.look_at` takes it
 _PATCH_SIDE = 288.0  # [px] that a box with its margin takes at most in a stored patch
 _PATCH_CONTEXT = 1.4  # patch side over crop side

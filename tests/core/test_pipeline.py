@@ -119,7 +119,7 @@ class TestNaN:
         pipeline = Pipeline(config)
         pipeline.detector = GivenBoxes(boxes(3))
         good = pipeline(picture, CAMERA).people
-        pipeline.skeleton = Spoiled(pipeline.skeleton, [1])
+        pipeline.skeleton = Spoiled(pipeline.skeleton, [1, 3 + 1])  # the mirrored one too
         rest = pipeline(picture, CAMERA).people
         assert len(rest) == 2
         for before, after in zip([good[0], good[2]], rest):
@@ -128,9 +128,25 @@ class TestNaN:
     def test_nobody_finite_is_an_error(self, picture: Array) -> None:
         pipeline = Pipeline(PipelineConfig(device="cpu", backend="onnxruntime", track=False))
         pipeline.detector = GivenBoxes(boxes(2))
-        pipeline.skeleton = Spoiled(pipeline.skeleton, [0, 1])
+        pipeline.skeleton = Spoiled(pipeline.skeleton, [0, 1, 2, 3])
         with pytest.raises(NumericalError, match="skeleton network"):
             pipeline(picture, CAMERA)
+
+
+class TestSmoothing:
+    def test_a_still_picture_stays_and_a_new_sequence_begins_anew(self, picture: Array) -> None:
+        pipeline = Pipeline(PipelineConfig(device="cpu", backend="onnxruntime", smooth=True))
+        pipeline.detector = GivenBoxes(boxes(1))
+        frames = [pipeline(picture, CAMERA, stamp=0.1 * n).people[0] for n in range(3)]
+        assert "smooth" in pipeline(picture, CAMERA, stamp=0.3).timings
+        for person in frames[1:]:
+            assert np.allclose(person.joints, frames[0].joints, atol=1e-3)
+        shaken = np.ascontiguousarray(picture[::-1])
+        smoothed = pipeline(shaken, CAMERA, stamp=0.4).people[0]
+        pipeline.start()
+        fresh = pipeline(shaken, CAMERA, stamp=0.5).people[0]
+        moved = np.linalg.norm(smoothed.joints - frames[0].joints, axis=1).mean()
+        assert moved < np.linalg.norm(fresh.joints - frames[0].joints, axis=1).mean()
 
 
 class TestConfig:

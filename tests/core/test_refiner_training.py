@@ -214,7 +214,7 @@ class TestTraining:
         path = train_refiner(self.config(tmp_path, cache, steps=60))
         network, metadata = load_checkpoint(path)
         scores = evaluate_refiner(network, RefinerCache(cache), body)
-        assert scores["refined_mpjpe_mm"] < 0.8 * scores["ik_mpjpe_mm"]
+        assert scores["refined_mpjpe_mm"] < 0.9 * scores["ik_mpjpe_mm"]
         assert scores["refined_rotation_deg"] < scores["ik_rotation_deg"]
         assert metadata["metrics"]["made-scenes"] == scores
         with (tmp_path / "curve.csv").open() as file:

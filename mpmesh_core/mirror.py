@@ -1,0 +1,72 @@
+"""mirror: crops read a second time as in a mirror, and both skeletons averaged.
+
+In   crops (N, 3, S, S), the skeleton engine
+Out  Skeletons of the crops as they are
+
+What a network gets wrong on one side it often gets right on the other: averaging lowers 3D errors
+by about a tenth, for twice the time in the skeleton network. Features and heatmaps, which only the
+refiner reads, stay those of the crops as they are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from mpmesh_core.engines.base import Engine
+from mpmesh_core.joints import POINT_FLIP, TWIST_FLIP
+from mpmesh_core.types import Skeletons
+
+
+def read_crops(engine: Engine, crops: Tensor, mirror: bool = True) -> Skeletons:
+    """Skeletons of the people in crops.
+
+    Args:
+        engine: the skeleton network.
+        crops: (N, 3, S, S) float32, RGB 0..255.
+        mirror: read the mirrored crops too, in the same batch.
+    """
+    if not mirror:
+        return Skeletons(**engine.run({"image": crops}))
+    both = Skeletons(**engine.run({"image": torch.cat((crops, crops.flip(-1)))}))
+    count = torch.arange(len(crops), device=crops.device)
+    straight = both.take(count)
+    return averaged(straight, unmirrored(both.take(count + len(crops)), crops.shape[-1]))
+
+
+def unmirrored(skeletons: Skeletons, size: int) -> Skeletons:
+    """Skeletons of mirrored crops `size` px wide, as the crops themselves would have them.
+
+    Features and heatmaps are left as they are.
+    """
+    points = list(POINT_FLIP)
+    left = skeletons.points3d.new_tensor([-1.0, 1.0, 1.0])
+    pixels = skeletons.points2d[:, points] * left[:2]
+    return replace(
+        skeletons,
+        points3d=skeletons.points3d[:, points] * left,
+        points2d=pixels + left.new_tensor([size - 1.0, 0.0]),
+        confidence=skeletons.confidence[:, points],
+        twist=skeletons.twist[:, list(TWIST_FLIP)] * left.new_tensor([1.0, -1.0]),
+    )
+
+
+def averaged(first: Skeletons, second: Skeletons) -> Skeletons:
+    """Means of two readings of the same people; features and heatmaps of the first."""
+    return replace(
+        first,
+        points3d=(first.points3d + second.points3d) / 2,
+        points2d=(first.points2d + second.points2d) / 2,
+        confidence=(first.confidence + second.confidence) / 2,
+        twist=_mean_direction(first.twist, second.twist),
+        betas=(first.betas + second.betas) / 2,
+    )
+
+
+def _mean_direction(first: Tensor, second: Tensor) -> Tensor:
+    """Unit vectors (..., 2) half way; the first where they are opposite."""
+    total = first + second
+    norm = total.norm(dim=-1, keepdim=True)
+    return torch.where(norm > 1e-3, total / norm.clamp(min=1e-3), first)
