@@ -198,13 +198,17 @@ def _fill(
         low_v, high_v = max(min(ay, by, cy), 0.0), min(max(ay, by, cy), height - 1.0)
         if not (low_u <= high_u and low_v <= high_v):
             continue
+        first_u, last_u = int(np.ceil(low_u)), int(high_u)
+        first_v, last_v = int(np.ceil(low_v)), int(high_v)
+        if first_u > last_u or first_v > last_v:
+            continue  # between the pixels' centres, as most faces of a small person
         wa, wb, wc = 1 / depth[i], 1 / depth[j], 1 / depth[k]
         # a and b are linear in u and v: a = a0 + au u + av v.
         au, av, a0 = (by - cy) / area, (cx - bx) / area, (bx * cy - cx * by) / area
         bu, bv, b0 = (cy - ay) / area, (ax - cx) / area, (cx * ay - ax * cy) / area
-        for v in range(int(np.ceil(low_v)), int(high_v) + 1):
+        for v in range(first_v, last_v + 1):
             a_row, b_row = a0 + av * v, b0 + bv * v
-            for u in range(int(np.ceil(low_u)), int(high_u) + 1):
+            for u in range(first_u, last_u + 1):
                 a, b = a_row + au * u, b_row + bu * u
                 c = 1 - a - b
                 if a < EDGE or b < EDGE or c < EDGE:

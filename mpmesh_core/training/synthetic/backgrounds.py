@@ -204,7 +204,7 @@ def _trace(
                 picture[v, u, d] = gamma[int(shown * GAMMA_STEPS)]
 
 
-@njit(cache=True, fastmath=True, error_model="numpy")
+@njit(cache=True, fastmath=True, error_model="numpy", inline="always")
 def _look_up(backdrop: Array, x: float, y: float, low: Array, high: Array, pixel: Array) -> None:
     """Colour of the photo that hangs over the whole far wall."""
     rows, columns = backdrop.shape[0], backdrop.shape[1]
@@ -214,7 +214,7 @@ def _look_up(backdrop: Array, x: float, y: float, low: Array, high: Array, pixel
     pixel[0], pixel[1], pixel[2] = backdrop[v, u, 0], backdrop[v, u, 1], backdrop[v, u, 2]
 
 
-@njit(cache=True, fastmath=True, error_model="numpy")
+@njit(cache=True, fastmath=True, error_model="numpy", inline="always")
 def _wall(
     surfaces: Array, side: int, t: float, ray: tuple[float, float, float], origin: Array,
     patches: Array, noise: Array,

@@ -43,7 +43,7 @@ def _tile(value: float, side: int) -> int:
     return int(np.floor(value)) & (side - 1)  # sides are powers of two
 
 
-@njit(cache=True, fastmath=True, error_model="numpy")
+@njit(cache=True, fastmath=True, error_model="numpy", inline="always")
 def noise_at(
     scale: float, x: float, y: float, z: float, noise: Array
 ) -> tuple[float, float, float]:
@@ -64,7 +64,7 @@ def noise_at(
     )  # fmt: skip
 
 
-@njit(cache=True, fastmath=True, error_model="numpy")
+@njit(cache=True, fastmath=True, error_model="numpy", inline="always")
 def albedo(
     materials: Array, look: int, x: float, y: float, z: float, patches: Array, noise: Array
 ) -> tuple[float, float, float]:
@@ -87,7 +87,7 @@ def albedo(
     return r, g, b
 
 
-@njit(cache=True, fastmath=True, error_model="numpy")
+@njit(cache=True, fastmath=True, error_model="numpy", inline="always")
 def pattern_colour(
     materials: Array, look: int, s: float, t: float, patches: Array, noise: Array
 ) -> tuple[float, float, float]:

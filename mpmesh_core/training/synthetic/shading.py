@@ -54,7 +54,8 @@ def shade(
         lens: fx, fy, cx, cy of the buffers.
         picture: written.
     """
-    # Tuples are unpacked here, once: numba counts references wherever they are passed on.
+    # Tuples are unpacked here, once, and all that runs per sample is inlined: numba counts
+    # references wherever arrays are passed on, which takes longer than the arithmetic.
     inverse, face, bary = buffers
     faces, piece, normals, rest, fields = mesh
     materials, layers, patches, noise = looks
@@ -85,7 +86,7 @@ def shade(
             picture[v, u, 2], picture[v, u, 3] = int(blue * share + 0.5), int(255 * seen / 4)
 
 
-@njit(cache=True, fastmath=True, error_model="numpy")
+@njit(cache=True, fastmath=True, error_model="numpy", inline="always")
 def _pixel_looks(
     v: int, u: int, face: Array, bary: Array, faces: Array, piece: Array, fields: Array,
     layers: Array, sure: Array, looks_of: Array,
@@ -105,7 +106,7 @@ def _pixel_looks(
     return seen
 
 
-@njit(cache=True, fastmath=True, error_model="numpy")
+@njit(cache=True, fastmath=True, error_model="numpy", inline="always")
 def _shown(level: float) -> int:
     """Display value 0..255 of linear light."""
     return GAMMA[int(min(max(level, 0.0), 1.0) * GAMMA_STEPS)]
@@ -126,7 +127,7 @@ def _sure_looks(faces: Array, piece: Array, fields: Array, layers: Array) -> Arr
     return sure
 
 
-@njit(cache=True, fastmath=True, error_model="numpy")
+@njit(cache=True, fastmath=True, error_model="numpy", inline="always")
 def _top_layer(f: int, a: float, b: float, faces: Array, fields: Array) -> int:
     """Outermost layer with a positive field at a point of a face."""
     i, j, k = faces[f, 0], faces[f, 1], faces[f, 2]
@@ -137,7 +138,7 @@ def _top_layer(f: int, a: float, b: float, faces: Array, fields: Array) -> int:
     return 0
 
 
-@njit(cache=True, fastmath=True, error_model="numpy")
+@njit(cache=True, fastmath=True, error_model="numpy", inline="always")
 def _sample(
     look: int, i: int, j: int, k: int, a: float, b: float, ray_x: float, ray_y: float,
     depth: float, normals: Array, rest: Array, materials: Array, patches: Array, noise: Array,
@@ -176,7 +177,7 @@ def _sample(
     )
 
 
-@njit(cache=True, fastmath=True, error_model="numpy")
+@njit(cache=True, fastmath=True, error_model="numpy", inline="always")
 def _sky(h: Array, d: int, x: float, y: float, z: float) -> float:
     """Light from all around on a surface with normal (x, y, z), one colour channel."""
     sky = h[0, d] + h[1, d] * y + h[2, d] * z + h[3, d] * x + h[4, d] * x * y + h[5, d] * y * z
@@ -184,7 +185,7 @@ def _sky(h: Array, d: int, x: float, y: float, z: float) -> float:
     return max(sky, 0.02)
 
 
-@njit(cache=True, fastmath=True, error_model="numpy")
+@njit(cache=True, fastmath=True, error_model="numpy", inline="always")
 def _highlight(
     shine: float, gloss: float, nx: float, ny: float, nz: float, ray_x: float, ray_y: float,
     sun: Array,
@@ -198,7 +199,7 @@ def _highlight(
     return shine * half**gloss if half > 0.7 else 0.0  # elsewhere next to nothing
 
 
-@njit(cache=True, fastmath=True, error_model="numpy")
+@njit(cache=True, fastmath=True, error_model="numpy", inline="always")
 def lit_share(shadow: Array, projection: Array, x: float, y: float, z: float) -> float:
     """Share of sunlight that reaches a point in the camera frame: 0..1, soft over one texel."""
     size = shadow.shape[0]
