@@ -36,10 +36,7 @@ def distinct(detections: Detections, skeletons: Skeletons, crops: CropCameras) -
     """
     same = coincidence(skeletons, crops) < NEAREST
     same &= torch.from_numpy(shared(detections.boxes) > LEAST_OVERLAP)
-    stays = torch.ones(len(crops), dtype=torch.bool)
-    for person in range(len(crops)):
-        stays[person] = not bool((same[person, :person] & stays[:person]).any())
-    return stays.nonzero()[:, 0]
+    return (~same.tril(-1).any(1)).nonzero()[:, 0]
 
 
 def shared(boxes: Array) -> Array:
