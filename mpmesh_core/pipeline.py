@@ -61,7 +61,7 @@ class PipelineConfig(BaseModel):
     score_threshold: Annotated[float, Field(ge=0, le=1)] | None = Field(
         None, description="detections below it are dropped; None takes the detector's own"
     )
-    mirror: bool = Field(True, description="read each crop in a mirror too, and average")
+    mirror: bool = Field(False, description="read each crop in a mirror too, and average")
     refine: bool = Field(True, description="run the relation-aware refiner")
     context: Annotated[int, Field(ge=1, le=4)] = Field(
         3, description="people in one refiner run, the target included (N of the paper)"

@@ -27,7 +27,7 @@ def bench(
     variant: options.Variant = "light",
     weights: options.Weights = None,
     refine: options.Refine = True,
-    mirror: options.Mirror = True,
+    mirror: options.Mirror = False,
     output: Annotated[Path | None, typer.Option(help="Write the figures as JSON.")] = None,
 ) -> None:
     """Time the whole line at 640x480 with three rendered people; measure IK and placement.

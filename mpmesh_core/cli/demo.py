@@ -46,7 +46,7 @@ def demo(
     device: options.Device = "auto",
     weights: options.Weights = None,
     refine: options.Refine = True,
-    mirror: options.Mirror = True,
+    mirror: options.Mirror = False,
 ) -> None:
     """Render a clip, find its people, and compare them with the truth; needs no data.
 

@@ -25,7 +25,7 @@ def photos(
     device: options.Device = "auto",
     weights: options.Weights = None,
     refine: options.Refine = True,
-    mirror: options.Mirror = True,
+    mirror: options.Mirror = False,
     output: Output = None,
 ) -> None:
     """Detection and 2D keypoints on real photos with COCO keypoints.
@@ -64,7 +64,7 @@ def studio(
     device: options.Device = "auto",
     weights: options.Weights = None,
     refine: options.Refine = True,
-    mirror: options.Mirror = True,
+    mirror: options.Mirror = False,
     output: Output = None,
 ) -> None:
     """3D joints on Human3.6M and MPI-INF-3DHP frames, 12 limb joints.
@@ -107,7 +107,7 @@ def demo(
     device: options.Device = "auto",
     weights: options.Weights = None,
     refine: options.Refine = True,
-    mirror: options.Mirror = True,
+    mirror: options.Mirror = False,
     output: Output = None,
 ) -> None:
     """The rendered demo clip with known truth; needs no data.

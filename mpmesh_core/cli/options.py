@@ -25,9 +25,7 @@ DetectorFile = Annotated[
 Body = Annotated[str, typer.Option(help="open, smpl, or a body file (.npz, .pkl).")]
 MaxPeople = Annotated[int, typer.Option(min=1, max=256, help="People a frame, best first.")]
 Refine = Annotated[bool, typer.Option("--refine/--no-refine", help="Relation-aware refinement.")]
-Mirror = Annotated[
-    bool, typer.Option("--mirror/--no-mirror", help="Read crops in a mirror too: better, slower.")
-]
+Mirror = Annotated[bool, typer.Option("--mirror/--no-mirror", help="Read crops in a mirror too.")]
 DataFolder = Annotated[
     Path, typer.Option(envvar="MPMESH_TEST_DATA", help="Folder of the data; see docs/data.md.")
 ]

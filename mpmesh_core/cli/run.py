@@ -33,7 +33,7 @@ def run(
     body: options.Body = "open",
     max_people: options.MaxPeople = 32,
     refine: options.Refine = True,
-    mirror: options.Mirror = True,
+    mirror: options.Mirror = False,
     track: Annotated[bool, typer.Option("--track/--no-track", help="Follow people.")] = True,
     smooth: Annotated[bool, typer.Option("--smooth", help="Quieter bodies on videos.")] = False,
     mesh: Annotated[bool, typer.Option("--mesh", help="Write vertices (meshes/).")] = False,

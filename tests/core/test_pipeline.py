@@ -119,7 +119,7 @@ class TestNaN:
         pipeline = Pipeline(config)
         pipeline.detector = GivenBoxes(boxes(3))
         good = pipeline(picture, CAMERA).people
-        pipeline.skeleton = Spoiled(pipeline.skeleton, [1, 3 + 1])  # the mirrored one too
+        pipeline.skeleton = Spoiled(pipeline.skeleton, [1])
         rest = pipeline(picture, CAMERA).people
         assert len(rest) == 2
         for before, after in zip([good[0], good[2]], rest):
@@ -128,7 +128,7 @@ class TestNaN:
     def test_nobody_finite_is_an_error(self, picture: Array) -> None:
         pipeline = Pipeline(PipelineConfig(device="cpu", backend="onnxruntime", track=False))
         pipeline.detector = GivenBoxes(boxes(2))
-        pipeline.skeleton = Spoiled(pipeline.skeleton, [0, 1, 2, 3])
+        pipeline.skeleton = Spoiled(pipeline.skeleton, [0, 1])
         with pytest.raises(NumericalError, match="skeleton network"):
             pipeline(picture, CAMERA)
 
