@@ -34,9 +34,10 @@ def distinct(detections: Detections, skeletons: Skeletons, crops: CropCameras) -
     Returns:
         (K,) int64 indices, ascending, on the CPU.
     """
-    same = coincidence(skeletons, crops) < NEAREST
-    same &= torch.from_numpy(shared(detections.boxes) > LEAST_OVERLAP)
-    return (~same.tril(-1).any(1)).nonzero()[:, 0]
+    same = torch.from_numpy(shared(detections.boxes) > LEAST_OVERLAP).tril(-1)
+    if same.any():  # skeletons are only asked where boxes leave a doubt
+        same &= coincidence(skeletons, crops) < NEAREST
+    return (~same.any(1)).nonzero()[:, 0]
 
 
 def shared(boxes: Array) -> Array:

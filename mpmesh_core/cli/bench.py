@@ -38,7 +38,12 @@ def bench(
     from mpmesh_core.training.synthetic.demo_clip import demo_clip
 
     pipeline = options.load_pipeline(
-        backend=backend, device=device, variant=variant, weights=weights, refine=refine
+        backend=backend,
+        device=device,
+        variant=variant,
+        weights=weights,
+        refine=refine,
+        mirror=mirror,
     )
     scenes = list(demo_clip(frames=30))
     line = measure.bench_line(pipeline, [scene.image for scene in scenes], scenes[0].camera, runs)

@@ -49,7 +49,7 @@ def read_tflite_convolutions(path: str | Path) -> list[FoldedConv]:
     """
     path = Path(path)
     if not path.is_file():
-        raise MissingFileError(f"no backbone file {path}: give the MobileNetV2 .tflite file")
+        raise MissingFileError(f"no backbone file {path}: give the network's .tflite file")
     data = bytearray(path.read_bytes())
     if data[4:8] != b"TFL3":
         raise InputError(f"{path} is not a TensorFlow Lite file")

@@ -43,13 +43,12 @@ class RefinerTraining(TrainingRun):
     weights: RefinerLossWeights = field(default_factory=RefinerLossWeights)
 
 
-class RefinerTrainer(Trainer[RefinerBatch]):
+class RefinerTrainer(Trainer[RefinerTraining, RefinerBatch]):
     """One run on cached scenes."""
 
     largest_gradient = 1.0
 
     def __init__(self, config: RefinerTraining) -> None:
-        self.config = config
         super().__init__(config)
         self.body = load_body(config.body).to(self.fabric.device)
         self._caches = [RefinerCache(cache_folder(config, folder)) for folder in config.scenes]
@@ -89,7 +88,7 @@ class RefinerTrainer(Trainer[RefinerBatch]):
     def validate(self) -> dict[str, dict[str, float]]:
         """Held-out errors, beside those of inverse kinematics alone."""
         return {
-            "-".join(Path(folder).parts[-2:]): evaluate_refiner(self.average, cache, self.body)
+            cache_folder(self.config, folder).name: evaluate_refiner(self.average, cache, self.body)
             for folder, cache in self._held_out.items()
         }
 

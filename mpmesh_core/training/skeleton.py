@@ -101,14 +101,10 @@ def freeze_early(network: SkeletonNetwork, stages: int) -> None:
         part.eval()
 
 
-class SkeletonTrainer(Trainer[dict[str, Tensor]]):
+class SkeletonTrainer(Trainer[SkeletonTraining, dict[str, Tensor]]):
     """One run on stores of people."""
 
     largest_gradient = 5.0
-
-    def __init__(self, config: SkeletonTraining) -> None:
-        self.config = config
-        super().__init__(config)
 
     def start(self) -> SkeletonNetwork:
         """A checkpoint's network, or a new one; early stages frozen."""

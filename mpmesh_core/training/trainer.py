@@ -25,8 +25,6 @@ from torch import Tensor, nn
 
 from mpmesh_core.networks.checkpoint import save_checkpoint
 
-Batch = TypeVar("Batch")
-
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRun:
@@ -49,6 +47,10 @@ class TrainingRun:
     log_every: int = 20  # [steps]
 
 
+Config = TypeVar("Config", bound=TrainingRun)
+Batch = TypeVar("Batch")
+
+
 def one_cycle(progress: float, warmup: float) -> float:
     """Learning rate factor at a part (0..1) of the schedule: linear up, cosine down to 0."""
     if progress < warmup:
@@ -66,13 +68,13 @@ def update_average(average: nn.Module, network: nn.Module, decay: float) -> None
             mean.copy_(value)
 
 
-class Trainer(ABC, Generic[Batch]):
+class Trainer(ABC, Generic[Config, Batch]):
     """One run: network, optimiser, averaged weights, step count."""
 
     largest_gradient: ClassVar[float]  # norm to which gradients are clipped
 
-    def __init__(self, config: TrainingRun) -> None:
-        self.run_config = config
+    def __init__(self, config: Config) -> None:
+        self.config = config
         torch.manual_seed(config.seed)
         torch.set_num_threads(config.threads)
         self.fabric = Fabric(
@@ -139,10 +141,10 @@ class Trainer(ABC, Generic[Batch]):
                 self.step += 1
                 told = f"step {self.step}, loss {recent[-1]['loss']:.4f}"
                 bar.update(task, completed=progress, description=told)
-                if self.step % self.run_config.log_every == 0:
+                if self.step % self.config.log_every == 0:
                     self._log(recent)
                     recent = []
-                if self.step % self.run_config.save_every == 0:
+                if self.step % self.config.save_every == 0:
                     self.save()
         batches.close()  # type: ignore[attr-defined]
         if self._saved != self.step:
@@ -150,14 +152,14 @@ class Trainer(ABC, Generic[Batch]):
 
     def progress(self) -> float:
         """How much of the schedule is done, 0..1; the same on all ranks."""
-        if self.run_config.minutes is None:
-            return self.step / self.run_config.steps
+        if self.config.minutes is None:
+            return self.step / self.config.steps
         elapsed = self.fabric.broadcast(self.elapsed)
-        return elapsed / (60 * self.run_config.minutes)
+        return elapsed / (60 * self.config.minutes)
 
     def train_step(self, batch: Batch, progress: float = 0.0) -> dict[str, float]:
         """One step on one batch at a part of the schedule; returns the loss terms."""
-        factor = one_cycle(progress, self.run_config.warmup)
+        factor = one_cycle(progress, self.config.warmup)
         for group in self.optimizer.param_groups:
             group["lr"] = group["rate"] * factor
         self.train_mode()
@@ -169,7 +171,7 @@ class Trainer(ABC, Generic[Batch]):
         if torch.isfinite(torch.as_tensor(norm)):
             self.optimizer.step()
         self.optimizer.zero_grad()
-        decay = min(self.run_config.average, (1 + self.step) / (10 + self.step))
+        decay = min(self.config.average, (1 + self.step) / (10 + self.step))
         update_average(self.average, self.network, decay)
         terms["loss"] = loss
         return {name: float(value.detach()) for name, value in terms.items()}
@@ -190,7 +192,7 @@ class Trainer(ABC, Generic[Batch]):
                 self.average.config_dict(),
                 steps=self.step,
                 metrics=scores,
-                training={k: v for k, v in asdict(self.run_config).items() if k != "output"},
+                training={k: v for k, v in asdict(self.config).items() if k != "output"},
             )
             with (self.folder / "validation.jsonl").open("a") as file:
                 for name, row in scores.items():
