@@ -218,7 +218,9 @@ def _first(info: dict[str, Any], *keys: str) -> Any:
     for key in keys:
         if key in info:
             value = info[key]
-            return value.get("data") if isinstance(value, dict) else value
+            if isinstance(value, dict) and "data" not in value:
+                raise InputError(f"{key} has no `data`")
+            return value["data"] if isinstance(value, dict) else value
     return None
 
 
@@ -234,7 +236,7 @@ def _from_info(cls: type[Camera], info: dict[str, Any]) -> Camera:
         roi = info.get("roi") or {}
         x, y, w, h = (int(roi.get(n, 0)) for n in ("x_offset", "y_offset", "width", "height"))
         bins = [max(int(info.get(n, 1)), 1) for n in ("binning_x", "binning_y")]
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(f"values that are not numbers ({error})") from None
     if K.size != 9:
         raise InputError(f"camera matrix K must hold 9 numbers, got {K.size}")

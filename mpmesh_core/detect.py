@@ -163,7 +163,13 @@ class EngineDetector:
         tensor = _to_tensor(box.canvas, self.decoder.input_format).to(self.engine.device)
         outputs = self.engine.run({self.engine.input_names[0]: tensor})
         arrays = {name: value.cpu().numpy() for name, value in outputs.items()}
-        found = self.decoder.decode(arrays, *box.canvas.shape[:2])
+        try:
+            found = self.decoder.decode(arrays, *box.canvas.shape[:2])
+        except (ValueError, IndexError, KeyError) as error:
+            raise UsageError(
+                f"outputs of the detector do not read as {self.decoder.family}'s ({error}); export "
+                "the network without post-processing"
+            ) from None
         boxes, scores = self._select(found)
         return Detections(_clip(box.to_image(boxes), image.shape[1], image.shape[0]), scores)
 
@@ -211,6 +217,10 @@ def load_detector(
     path = Path(source)
     engine = OnnxRuntimeEngine("detector", path, threads)
     inputs, outputs = _onnx_shapes(path)
+    pictures = [inputs.get(name, ()) for name in engine.input_names]
+    if len(pictures) != 1 or len(pictures[0]) != 4:
+        found = ", ".join(f"{name} {inputs.get(name, ())}" for name in engine.input_names)
+        raise UsageError(f"{path}: a detector has one input of four dimensions, this has [{found}]")
     decoder = choose_decoder(outputs, str(path))
     canvas = _fixed_canvas(inputs[engine.input_names[0]], decoder.input_format)
     return EngineDetector(

@@ -86,7 +86,8 @@ class ResultsWriter:
     the line's `people`, and `track_id` (P,); `meshes/faces.npy` (F, 3) holds everybody's triangles.
 
     Args:
-        folder: output folder, made where missing; an old results.jsonl in it is replaced.
+        folder: output folder, made where missing; an old results.jsonl in it is replaced when the
+            first frame comes, so that a run which fails before that loses nothing.
         faces: (F, 3) triangles of the body, written beside the first mesh.
     """
 
@@ -94,10 +95,9 @@ class ResultsWriter:
         self.folder = prepare_folder(folder)
         self.path = self.folder / RESULTS_NAME
         self._faces = faces
-        try:
-            self._file = open(self.path, "wb", buffering=0)  # noqa: SIM115 closed by close()
-        except OSError as error:
-            raise InputError(f"{self.path} cannot be written: {error.strerror}") from None
+        self._file: io.RawIOBase | None = None
+        if self.path.is_dir():
+            raise InputError(f"{self.path} cannot be written: it is a folder")
 
     def write(self, result: FrameResult) -> None:
         """Write one frame; after this returns, a kill of the process doesn't lose it.
@@ -107,12 +107,13 @@ class ResultsWriter:
             InputError: disk full and the like.
         """
         line = result_to_json(result).encode() + b"\n"
+        file = self._begun()
         meshed = [i for i, person in enumerate(result.people) if person.vertices is not None]
         if meshed:
             self._write_meshes(result, meshed)
         try:
             while line:  # a raw file may take less than it was given
-                line = line[self._file.write(line) :]
+                line = line[file.write(line) or 0 :]
         except OSError as error:
             raise InputError(f"{self.path} cannot be written: {error.strerror}") from None
 
@@ -130,9 +131,21 @@ class ResultsWriter:
         )
         write_file(folder / f"{result.frame:06d}.npz", data)
 
+    def _begun(self) -> io.RawIOBase:
+        """The file; what an earlier run left in the folder goes when the first frame is there."""
+        if self._file is None:
+            try:
+                self._file = open(self.path, "wb", buffering=0)  # noqa: SIM115 closed by close()
+                for mesh in self.folder.glob("meshes/" + "[0-9]" * 6 + ".npz"):
+                    mesh.unlink()
+            except OSError as error:
+                raise InputError(f"{self.path} cannot be written: {error.strerror}") from None
+        return self._file
+
     def close(self) -> None:
         """Close the file; what was written is whole with or without it."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
     def __enter__(self) -> ResultsWriter:
         return self

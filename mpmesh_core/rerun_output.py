@@ -22,7 +22,7 @@ from mpmesh_core.body import BodyModel
 from mpmesh_core.camera import Camera
 from mpmesh_core.canvas import person_colour
 from mpmesh_core.drawing import person_vertices
-from mpmesh_core.errors import MissingPackageError
+from mpmesh_core.errors import InputError, MissingPackageError
 from mpmesh_core.joints import SMPL_PARENTS
 from mpmesh_core.outputs import prepare_folder
 from mpmesh_core.rasterizer import vertex_normals
@@ -64,6 +64,8 @@ class RerunWriter:
         self._rr = import_rerun()
         path = Path(path)
         self.path = prepare_folder(path.parent) / path.name
+        if path.is_dir():
+            raise InputError(f"recording {path} cannot be written: it is a folder")
         self._body = body
         self._faces = body.faces.cpu().numpy().astype(np.uint32)
         self._shown: set[int] = set()

@@ -17,7 +17,7 @@ from typing import Protocol
 
 from mpmesh_core.camera import Camera
 from mpmesh_core.drawing import OverlayDrawer
-from mpmesh_core.errors import InputError, MPMeshError
+from mpmesh_core.errors import InputError, MPMeshError, UsageError
 from mpmesh_core.outputs import ResultsWriter
 from mpmesh_core.overlay_output import OverlayWriter
 from mpmesh_core.pipeline import Pipeline
@@ -114,6 +114,20 @@ def run_sources(
     return summary
 
 
+def refuse_own_output(sources: Iterable[Source], folder: Path) -> None:
+    """Refuse sources that the run would write over.
+
+    Raises:
+        UsageError: naming the first of them.
+    """
+    overlay = (folder / "overlay").resolve()
+    for source in sources:
+        for path in map(Path.resolve, source.paths):
+            video = path.parent == folder.resolve() and path.match("overlay*.mp4")
+            if path.parent == overlay or video:
+                raise UsageError(f"source {path} would be written over; give another --output")
+
+
 def _run_frame(
     frame: Frame | BadFrame, pipeline: Pipeline, config: RunConfig, summary: RunSummary
 ) -> tuple[Array, Camera, FrameResult]:
@@ -140,6 +154,6 @@ def _size_message(camera: Camera, width: int, height: int) -> str:
 
 def _count(result: FrameResult, summary: RunSummary) -> None:
     summary.frames += 1
-    summary.people += len(result.people)
+    summary.people += sum(person.state not in ("coasted", "lost") for person in result.people)
     for stage, milliseconds in result.timings.items():
         summary.timings.setdefault(stage, []).append(milliseconds)

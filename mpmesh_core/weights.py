@@ -30,8 +30,8 @@ def weights_path(network: str, variant: str = "light", folder: Path | None = Non
         return path
     if folder is None:
         raise MissingFileError(
-            f"no {variant} weights of the {network} are shipped ({path.name}); train them with "
-            f"`mpmesh train {network} --variant {variant}` and name their folder with --weights"
+            f"no {variant} weights of the {network} are shipped ({path.name}); train them "
+            f"(`mpmesh train {network} --help`) and name their folder with --weights"
         )
     raise MissingFileError(
         f"weights folder {folder} holds no {path.name}; it needs detector-light, "

@@ -117,13 +117,14 @@ def read_body_file(path: Path) -> BodyArrays:
     if not path.is_file():
         raise MissingFileError(f"no body file {path}")
     raw = load_smpl_pickle(path) if path.suffix == ".pkl" else _load_npz(path)
-    metadata = json.loads(str(raw["metadata"])) if "metadata" in raw else {}
+    metadata = _metadata(raw, path)
     template = _floats(raw, path, "v_template", (-1, 3))
     count = len(template)
     regressor = _floats(raw, path, "J_regressor", (24, count))
     _check_tree(raw, path)
     faces = _integers(raw, path, "f")
-    if faces.ndim != 2 or faces.shape[1] != 3 or faces.min() < 0 or faces.max() >= count:
+    triangles = faces.ndim == 2 and faces.shape[1] == 3 and faces.size > 0
+    if not triangles or faces.min() < 0 or faces.max() >= count:
         raise WeightsError(f"{path}: f must hold (F, 3) indices of its {count} vertices")
     return BodyArrays(
         name=str(metadata.get("name", path.stem)),
@@ -160,6 +161,14 @@ def _load_npz(path: Path) -> dict[str, Any]:
             return {key: file[key] for key in KEYS if key in file.files}
     except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise WeightsError(f"{path} is not a readable .npz body file: {error}") from error
+
+
+def _metadata(raw: dict[str, Any], path: Path) -> dict[str, Any]:
+    try:
+        metadata = json.loads(str(raw["metadata"])) if "metadata" in raw else {}
+    except json.JSONDecodeError as error:
+        raise WeightsError(f"{path} has damaged metadata ({error})") from None
+    return metadata if isinstance(metadata, dict) else {}
 
 
 def _array(raw: dict[str, Any], path: Path, key: str) -> Any:

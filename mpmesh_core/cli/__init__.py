@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
+import threading
 
 import typer
 
@@ -42,14 +44,21 @@ def _options(
 
 
 def main() -> None:
-    """Run the command line; an MPMeshError ends it with one line and its exit code."""
+    """Run the command line; an error ends it with one line and its exit code.
+
+    `--debug` may stand anywhere. SIGTERM (systemd, docker, launch files) stops as Ctrl-C does.
+    """
+    words = [word for word in sys.argv[1:] if word != "--debug"]
+    debug = len(words) < len(sys.argv) - 1
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        app()
-    except MPMeshError as error:
-        if "--debug" in sys.argv:
+        app(args=words)
+    except (MPMeshError, OSError) as error:
+        if debug:
             raise
         typer.echo(f"mpmesh: {error}", err=True)
-        sys.exit(error.exit_code)
+        sys.exit(getattr(error, "exit_code", 1))
     except KeyboardInterrupt:
         typer.echo("mpmesh: stopped by Ctrl-C", err=True)
         sys.exit(130)

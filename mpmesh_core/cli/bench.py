@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from dataclasses import asdict
@@ -57,7 +56,7 @@ def bench(
         console.print(_geometry_table(report, ik, forward))
         figures |= {"geometry": asdict(report), "ik": asdict(ik), "body": asdict(forward)}
     if output is not None:
-        output.write_text(json.dumps(figures, indent=1))
+        options.write_json(output, figures)
 
 
 def _machine() -> str:

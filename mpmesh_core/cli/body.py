@@ -95,15 +95,17 @@ def render(
 
     from mpmesh_core.body import load_body
     from mpmesh_core.cli.body_sheet import draw_sheet
+    from mpmesh_core.outputs import prepare_folder, write_file
 
+    prepare_folder(output.parent)
     model = load_body(body, gender)
     betas, rotations, captions = _sheet_people(model, data, seed)
     output_body = model(rotations, betas, betas.new_zeros(len(betas), 3))
     picture = draw_sheet(
         output_body.vertices.numpy(), model.faces.numpy(), _face_sides(model), captions
     )
-    output.parent.mkdir(parents=True, exist_ok=True)
-    cv2.imwrite(str(output), picture[:, :, ::-1])
+    _, data_png = cv2.imencode(".png", picture[:, :, ::-1])
+    write_file(output, data_png.tobytes())
     typer.echo(f"{output}  {len(captions)} bodies, {picture.shape[1]} x {picture.shape[0]} px")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -131,4 +130,4 @@ def _pair(first: float, second: float) -> str:
 def _show(table: Table, figures: dict, output: Path | None) -> None:
     Console().print(table)
     if output is not None:
-        output.write_text(json.dumps(figures, indent=1))
+        options.write_json(output, figures)

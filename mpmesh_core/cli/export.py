@@ -26,11 +26,14 @@ def export(
     from mpmesh_core.engines.export import check_parity, export_onnx
     from mpmesh_core.networks import KINDS
     from mpmesh_core.networks.checkpoint import load_checkpoint
+    from mpmesh_core.outputs import prepare_folder
     from mpmesh_core.weights import weights_path
 
+    if variant not in ("light", "paper"):
+        raise UsageError(f"--variant {variant!r} is unknown; choose light or paper")
     if network not in (*KINDS, "all"):
         raise UsageError(f"network {network!r} is unknown; choose {', '.join(KINDS)} or all")
-    output.mkdir(parents=True, exist_ok=True)
+    prepare_folder(output)
     for name in KINDS if network == "all" else (network,):
         loaded, _ = load_checkpoint(weights_path(name, variant, weights))
         path = output / f"{name}-{variant}.onnx"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -46,3 +47,14 @@ def load_pipeline(**values: object) -> Pipeline:
         name = "--" + str(first["loc"][0]).replace("_", "-")
         raise UsageError(f"{name} {first['input']!r}: {first['msg'].lower()}") from None
     return Pipeline(config)
+
+
+def write_json(path: Path, figures: object) -> None:
+    """Write figures, in a folder that is made where missing.
+
+    Raises:
+        InputError: the file cannot be written.
+    """
+    from mpmesh_core.outputs import prepare_folder, write_file
+
+    write_file(prepare_folder(path.parent) / path.name, json.dumps(figures, indent=1).encode())

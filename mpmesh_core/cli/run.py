@@ -46,13 +46,18 @@ def run(
     """
     from mpmesh_core.camera import Camera
     from mpmesh_core.progress import run_with_progress
-    from mpmesh_core.runner import DEFAULT_FOV, RunConfig
+    from mpmesh_core.rerun_output import import_rerun
+    from mpmesh_core.runner import DEFAULT_FOV, RunConfig, refuse_own_output
     from mpmesh_core.sources import open_sources
 
     if smooth and not track:
         raise UsageError("--smooth follows people from frame to frame; leave --no-track away")
     if camera is not None and fov is not None:
         raise UsageError("--camera and --fov say the same thing twice; give one of them")
+    if fov is not None and not 1 <= fov <= 175:
+        raise UsageError(f"--fov must be 1 to 175 degrees, got {fov:g}")
+    if rerun is not None:
+        import_rerun()  # a missing package is told before the work, not after
     config = RunConfig(
         folder=output,
         camera=None if camera is None else Camera.from_file(camera),
@@ -62,6 +67,7 @@ def run(
     )
     known = camera is not None or fov is not None  # then a bag's own camera isn't asked
     opened = open_sources(sources, topic, camera_info=not known)
+    refuse_own_output(opened, output)
     pipeline = options.load_pipeline(
         backend=backend,
         device=device,

@@ -56,6 +56,11 @@ def _choose_device(device: str, backend: str) -> torch.device:
         raise UsageError(f"device {device!r} is not supported; choose cpu, cuda or cuda:N")
     if chosen.type == "cuda" and not torch.cuda.is_available():
         raise DeviceError(f"device {device} was asked for, but torch sees no GPU; use --device cpu")
+    if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
+        raise DeviceError(
+            f"device {device} was asked for, but there are {torch.cuda.device_count()} GPUs; "
+            "use cuda:0"
+        )
     if backend == "tensorrt" and chosen.type == "cpu":
         raise DeviceError("backend tensorrt needs an NVIDIA GPU; use --backend onnxruntime")
     return chosen

@@ -11,6 +11,15 @@ from torch import Tensor
 
 from mpmesh_core.errors import MissingFileError, WeightsError
 
+_TYPES = {
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(uint8)": np.uint8,
+    "tensor(int64)": np.int64,
+    "tensor(bool)": np.bool_,
+}
+"""What an input wants, where that is not float32."""
+
 
 class OnnxRuntimeEngine:
     """See `engines.base.Engine`."""
@@ -47,11 +56,26 @@ class OnnxRuntimeEngine:
             raise WeightsError(f"{name} network {onnx_path} is not usable: {reason}") from error
         self.name = name
         self.device = torch.device("cpu")
-        self.input_names = tuple(entry.name for entry in self._session.get_inputs())
+        self._types = {
+            entry.name: _TYPES.get(entry.type, np.float32) for entry in self._session.get_inputs()
+        }
+        self.input_names = tuple(self._types)
         self.output_names = tuple(entry.name for entry in self._session.get_outputs())
 
     def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """See `engines.base.Engine.run`."""
-        feed = {name: np.ascontiguousarray(inputs[name].numpy()) for name in self.input_names}
-        outputs = self._session.run(self.output_names, feed)
-        return {name: torch.from_numpy(out) for name, out in zip(self.output_names, outputs)}
+        feed = {
+            name: np.ascontiguousarray(inputs[name].numpy(), kind)
+            for name, kind in self._types.items()
+        }
+        try:
+            outputs = self._session.run(self.output_names, feed)
+        except Exception as error:  # as above
+            reason = str(error).splitlines()[0]
+            raise WeightsError(f"{self.name} network cannot be run: {reason}") from error
+        return {name: _tensor(out) for name, out in zip(self.output_names, outputs)}
+
+
+def _tensor(output: np.ndarray) -> Tensor:
+    """Half precision comes out as float32, as the interface says."""
+    return torch.from_numpy(output.astype(np.float32) if output.dtype == np.float16 else output)

@@ -70,7 +70,12 @@ def load_checkpoint(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
         WeightsError: not a checkpoint of MPMesh, damaged, or one that does not fit its own config.
     """
     metadata, tensors = read_checkpoint(path)
-    network = network_class(metadata["kind"]).from_config(metadata["config"])  # type: ignore[attr-defined]
+    kind = network_class(metadata["kind"])
+    try:
+        network: nn.Module = kind.from_config(metadata["config"])  # type: ignore[attr-defined]
+    except (TypeError, ValueError) as error:  # also pydantic's and our own
+        reason = " ".join(str(error).split())
+        raise WeightsError(f"{path} has a configuration that fits no network: {reason}") from None
     _fill(network, tensors, Path(path))
     return network.eval(), metadata
 
@@ -145,4 +150,7 @@ def _fill(network: nn.Module, tensors: dict[str, Tensor], path: Path) -> None:
             f"{path} does not fit its own configuration: {len(wrong)} tensors differ, "
             f"first {wrong[0]}"
         )
+    damaged = [name for name, value in tensors.items() if not value.isfinite().all()]
+    if damaged:
+        raise WeightsError(f"{path}: {damaged[0]} holds NaN or infinity: its training went wrong")
     network.load_state_dict(tensors)

@@ -63,6 +63,8 @@ def open_source(text: str, topic: str | None = None, camera_info: bool = True) -
         InputError: there, but nothing that can be read.
         UsageError: a topic that the bag lacks.
     """
+    if not text:
+        raise UsageError("a source has no name; give an image, folder, glob, video or bag")
     path = Path(text).expanduser()
     if path.is_dir():
         if is_bag(path):
@@ -72,8 +74,11 @@ def open_source(text: str, topic: str | None = None, camera_info: bool = True) -
         return Bag(path, topic, camera_info) if is_bag(path) else _open_file(path, text)
     if text.isdecimal():
         return LiveCamera(int(text))
-    if any(letter in text for letter in "*?["):
-        return _open_glob(path, text)
+    if _is_glob(text):
+        sources = _open_glob(text, topic, camera_info)
+        if len(sources) > 1:
+            raise UsageError(f"source {text} names {len(sources)} sources; use open_sources")
+        return sources[0]
     raise MissingFileError(
         f"source {text} does not exist; give an image, folder, glob, video, camera number or bag"
     )
@@ -99,7 +104,9 @@ def open_sources(
         if group:
             sources.append(ImageFiles(group, f"{len(group)} images"))
             group = []
-        if text is not None:
+        if text is not None and _is_glob(text):
+            sources += _open_glob(text, topic, camera_info)
+        elif text is not None:
             sources.append(open_source(text, topic, camera_info))
     return sources
 
@@ -126,13 +133,24 @@ def _open_unnamed(path: Path, text: str) -> Source:
     return ImageFiles([path], text, strict=True)
 
 
-def _open_glob(path: Path, text: str) -> Source:
-    found = [Path(match) for match in glob.glob(str(path), recursive=True)]
-    images = sorted(filter(is_image_name, found), key=natural_key)
-    if images:
-        return ImageFiles(images, text)
+def _open_glob(text: str, topic: str | None, camera_info: bool) -> list[Source]:
+    """What a glob names: its pictures as one source, then its videos and bags in natural order."""
+    matches = glob.glob(str(Path(text).expanduser()), recursive=True)
+    found = sorted(map(Path, matches), key=natural_key)
     if not found:
         raise MissingFileError(f"source {text} matches no file")
     if len(found) == 1:
-        return open_source(str(found[0]))
-    raise InputError(f"source {text} matches {len(found)} files, but no picture among them")
+        return [open_source(str(found[0]), topic, camera_info)]
+    images = [path for path in found if path.is_file() and is_image_name(path)]
+    films = [path for path in found if path.suffix.lower() in VIDEO_SUFFIXES or is_bag(path)]
+    sources: list[Source] = [ImageFiles(images, text)] if images else []
+    sources += [open_source(str(path), topic, camera_info) for path in films]
+    if not sources:
+        raise InputError(
+            f"source {text} matches {len(found)} files, but no picture, video or bag among them"
+        )
+    return sources
+
+
+def _is_glob(text: str) -> bool:
+    return any(letter in text for letter in "*?[") and not Path(text).expanduser().exists()

@@ -36,8 +36,16 @@ _DAMAGE = (sqlite3.Error, struct.error, EOFError, IndexError)  # what readers ra
 def is_bag(path: Path) -> bool:
     """Whether a path is a bag file by suffix or a ROS 2 bag folder."""
     if path.is_dir():
-        return (path / "metadata.yaml").is_file() or bool(_parts(path))
+        return _describes_bag(path / "metadata.yaml") or bool(_parts(path))
     return path.suffix.lower() in BAG_SUFFIXES
+
+
+def _describes_bag(path: Path) -> bool:
+    """Whether a metadata.yaml is a ROS 2 bag's and not somebody's notes beside pictures."""
+    try:
+        return b"rosbag2_bagfile_information" in path.read_bytes()
+    except OSError:
+        return False
 
 
 class Bag:
@@ -62,6 +70,7 @@ class Bag:
         self, path: str | Path, topic: str | None = None, camera_info: bool = True
     ) -> None:
         self.path = _readable(Path(path))
+        self.paths = [self.path]
         self._camera_info = camera_info
         with self._opened() as reader:
             self.topic = _choose_topic(reader, self.path, topic)

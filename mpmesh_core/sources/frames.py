@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
@@ -46,6 +47,7 @@ class Source(Protocol):
     sequence: bool  # whether the pictures follow one another in time, so that tracking is sensible
     length: int | None  # number of pictures, None where it isn't known
     fps: float | None  # nominal rate, None for pictures that are no sequence
+    paths: list[Path]  # the files that are read
 
     def __iter__(self) -> Iterator[Frame | BadFrame]:
         """Read the pictures from the first to the last."""

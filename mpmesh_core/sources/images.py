@@ -37,6 +37,8 @@ IMAGE_SUFFIXES: tuple[str, ...] = (
 IMAGE_SUFFIXES += (".pnm", ".ppm", ".tif", ".tiff", ".webp")
 NUMBERED_FPS = 30.0  # rate that numbered pictures are taken to have
 SHORTEST_SEQUENCE = 5
+LARGEST_CHANGE = 24.0  # mean grey levels between neighbours of a video, seen very small
+_AFTER_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
 _LAST_NUMBER = re.compile(r"^(.*?)(\d+)(\D*)$")
 
 
@@ -82,11 +84,41 @@ def decode_image(data: bytes) -> Array:
 def _cut_off(data: bytes) -> bool:
     """Whether a JPEG or PNG lacks its end; other decoders notice by themselves.
 
-    In JPEG the end marker must follow the last start of scan: a thumbnail's end comes before it.
+    What follows the end does not matter: phones append films.
     """
     if data.startswith(b"\xff\xd8\xff"):
-        return data.rfind(b"\xff\xd9") <= data.rfind(b"\xff\xda")
-    return data.startswith(b"\x89PNG\r\n\x1a\n") and b"IEND" not in data[-4096:]
+        return not _jpeg_ends(data)
+    return data.startswith(b"\x89PNG\r\n\x1a\n") and not _png_ends(data)
+
+
+def _jpeg_ends(data: bytes) -> bool:
+    """Whether the markers lead from the start of a JPEG to its end."""
+    place = 2
+    while place + 4 <= len(data) and data[place] == 0xFF:
+        marker = data[place + 1]
+        if marker == 0xFF:  # filling
+            place += 1
+            continue
+        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")  # a segment
+        if marker == 0xDA:  # a scan, up to the next marker that is neither data nor a restart
+            found = _AFTER_SCAN.search(data, place)
+            if found is None:
+                return False
+            place = found.start()
+        if data[place : place + 2] == b"\xff\xd9":
+            return True
+    return False
+
+
+def _png_ends(data: bytes) -> bool:
+    """Whether the chunks of a PNG lead to its IEND."""
+    place = 8
+    while place + 12 <= len(data):
+        length, kind = data[place : place + 4], data[place + 4 : place + 8]
+        if kind == b"IEND":
+            return True
+        place += 12 + int.from_bytes(length, "big")
+    return False
 
 
 @contextmanager
@@ -118,7 +150,7 @@ class ImageFiles:
         self.strict = strict
         self.length: int | None = len(self.paths)
         numbers = frame_numbers(self.paths)
-        self._numbers = numbers if numbers and _same_size(self.paths) else None
+        self._numbers = numbers if numbers and _like_a_video(self.paths) else None
         self.sequence = self._numbers is not None
         self.fps = NUMBERED_FPS if self.sequence else None
 
@@ -167,15 +199,22 @@ def natural_key(path: Path) -> tuple[list[tuple[int, str]], str]:
     return [(number, "" if number >= 0 else part) for number, part in key], os.fspath(path)
 
 
-def _same_size(paths: Sequence[Path]) -> bool:
-    """Whether first, middle and last picture have one size; photos in a row often have not."""
-    sizes = set()
-    for path in (paths[0], paths[len(paths) // 2], paths[-1]):
+def _like_a_video(paths: Sequence[Path]) -> bool:
+    """Whether neighbours at the start, in the middle and at the end have one size and look alike.
+
+    Cameras number photos as they do frames, so names alone prove nothing.
+    """
+    for first in {0, len(paths) // 2 - 1, len(paths) - 2}:
         try:
-            sizes.add(read_image(path).shape)
+            pair = [read_image(path) for path in paths[first : first + 2]]
         except (InputError, MissingFileError):
             continue  # reported when its turn comes
-    return len(sizes) == 1
+        if pair[0].shape != pair[1].shape:
+            return False
+        small = [cv2.resize(image, (24, 24), interpolation=cv2.INTER_AREA) for image in pair]
+        if cv2.absdiff(*small).mean() > LARGEST_CHANGE:
+            return False
+    return True
 
 
 def frame_numbers(paths: Sequence[Path]) -> list[int] | None:

@@ -34,6 +34,7 @@ class VideoFile:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self.paths = [self.path]
         if not self.path.is_file():
             raise MissingFileError(f"video {self.path} does not exist")
         self.name = str(path)
@@ -86,6 +87,7 @@ class LiveCamera:
 
     def __init__(self, index: int) -> None:
         self.index = index
+        self.paths: list[Path] = []
         self.name = f"camera {index}"
         self.fps: float | None = FALLBACK_FPS
 
@@ -116,6 +118,9 @@ class LiveCamera:
 
 
 def quiet_ffmpeg() -> None:
-    """Keep FFmpeg's messages off the terminal (ours is one line); read at OpenCV's first use."""
+    """Keep FFmpeg's and OpenCV's messages off the terminal; ours is one line.
+
+    FFmpeg's level is read at its first use, OpenCV's own warnings are errors that we report.
+    """
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "SILENT")
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)

@@ -72,4 +72,7 @@ def _put(values: dict[str, Any], word: str) -> None:
         values = values.setdefault(group, {})
         if not isinstance(values, dict):
             raise UsageError(f"{word!r}: {group} has no fields")
-    values[last] = yaml.safe_load(text)
+    try:
+        values[last] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UsageError(f"{word!r}: {text!r} is no YAML value") from None

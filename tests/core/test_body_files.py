@@ -159,6 +159,8 @@ class TestErrors:
             ({"f": np.full((2, 3), 97)}, "indices of its 97 vertices"),
             ({"v_template": np.full((97, 3), np.nan)}, "NaN"),
             ({"tip_regressor": None}, "no 'tip_regressor'"),
+            ({"f": np.zeros((0, 3), int)}, r"f must hold \(F, 3\)"),
+            ({"metadata": np.array("{name: ")}, "damaged metadata"),
         ],
     )
     def test_wrong_content(self, tmp_path: Path, change: dict, message: str) -> None:

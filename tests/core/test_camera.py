@@ -233,6 +233,8 @@ class TestFromFile:
             ("width: 640\nheight: 480\nk: [1,0,0,0,1]", "9 numbers"),
             ("width: 640\nheight: 480\nk: [a,0,0,0,1,0,0,0,1]", "not numbers"),
             ("width: 640\nheight: 480\nk: [.nan,0,0,0,1,0,0,0,1]", "finite"),
+            ("width: .inf\nheight: 480\nk: [1,0,0,0,1,0,0,0,1]", "not numbers"),
+            ("width: 9\nheight: 9\nk: [1,0,0,0,1,0,0,0,1]\nd: {rows: 1}", "d has no `data`"),
             (CALIBRATION.replace("plumb_bob", "ftheta"), "must be one of"),
             (CALIBRATION.replace("-0.31, ", ""), None),
             (CALIBRATION.replace("[-0.31, 0.12, ", "["), "takes 4 or 5"),

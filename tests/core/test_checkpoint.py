@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from pathlib import Path
 
@@ -96,6 +97,24 @@ class TestWrongFiles:
     )
     def test_wrong_metadata(self, header: object, message: str, tmp_path: Path) -> None:
         self._assert_one_line(_foreign(tmp_path / "x.safetensors", header), message)
+
+    @pytest.mark.parametrize("config", [None, {"hidden": "wide"}, {"colour": 1}, 3])
+    def test_configuration_of_no_network(
+        self, config: object, network: SkeletonNetwork, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "odd.safetensors"
+        save_checkpoint(path, network, config)  # type: ignore[arg-type]
+        with pytest.raises(WeightsError, match=r"odd\.safetensors"):
+            load_checkpoint(path)
+
+    def test_nan_is_named(self, network: SkeletonNetwork, tmp_path: Path) -> None:
+        spoiled = copy.deepcopy(network)
+        with torch.no_grad():
+            spoiled.head.conv.bias[0] = torch.nan
+        path = tmp_path / "nan.safetensors"
+        save_checkpoint(path, spoiled, spoiled.config_dict())
+        with pytest.raises(WeightsError, match=r"head\.conv\.bias holds NaN"):
+            load_checkpoint(path)
 
     def test_reading_alone_needs_no_network(self, tmp_path: Path) -> None:
         metadata, tensors = read_checkpoint(_foreign(tmp_path / "x.safetensors", HEADER))

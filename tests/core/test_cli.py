@@ -1,7 +1,9 @@
 """The command line: exit codes, one-line errors, and what a run leaves behind."""
 
 import json
+import os
 import re
+import signal
 from pathlib import Path
 
 import cv2
@@ -139,7 +141,10 @@ class TestRun:
             (["PHOTO", "--backend", "tensorrt", "--device", "cpu"], 1, r"tensorrt needs"),
             (["PHOTO", "--camera", "CAMERA", "--fov", "60"], 2, r"--camera and --fov"),
             (["PHOTO", "--camera", "CAMERA"], 1, r"K"),
-            (["PHOTO", "--fov", "200"], 1, r"field of view"),
+            (["PHOTO", "--fov", "200"], 2, r"--fov must be 1 to 175"),
+            (["PHOTO", "--fov", "nan"], 2, r"--fov must be 1 to 175"),
+            (["PHOTO", "--rerun", "EMPTY"], 1, r"it is a folder"),
+            ([""], 2, r"a source has no name"),
             (["PHOTO", "--weights", "EMPTY"], 1, r"holds no"),
             (["PHOTO", "--detector", "PHOTO"], 1, r"not usable"),
             (["PHOTO", "--body", "nobody.npz"], 1, r"nobody\.npz"),
@@ -185,6 +190,38 @@ class TestRun:
 
         with pytest.raises(MissingFileError):
             mpmesh("--debug", "run", "nowhere.jpg", "-o", tmp_path)
+        with pytest.raises(MissingFileError):
+            mpmesh("run", "nowhere.jpg", "-o", tmp_path, "--debug")
+
+    def test_own_output_is_not_written_over(self, mpmesh, tmp_path: Path) -> None:
+        (tmp_path / "overlay").mkdir()
+        photo = write_picture(tmp_path / "overlay" / "a.jpg")
+        before = photo.read_bytes()
+        outcome = mpmesh("run", photo, "-o", tmp_path)
+        assert outcome.code == 2
+        assert_one_line(outcome.err, "would be written over")
+        assert photo.read_bytes() == before
+
+    def test_a_stop_from_outside_is_as_ctrl_c(self, mpmesh, monkeypatch, tmp_path: Path) -> None:
+        def stop(*_: object, **__: object) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        monkeypatch.setattr("mpmesh_core.progress.run_with_progress", stop)
+        photo = write_picture(tmp_path / "a.png")
+        outcome = mpmesh("run", photo, "-o", tmp_path / "out", "--device", "cpu")
+        assert outcome.code == 130
+
+
+class TestExport:
+    def test_wrong_words_and_folders(self, mpmesh, tmp_path: Path) -> None:
+        outcome = mpmesh("export", "all", "--variant", "huge", "-o", tmp_path / "out")
+        assert outcome.code == 2
+        assert_one_line(outcome.err, "--variant 'huge'")
+        assert not (tmp_path / "out").exists()
+        file = write_picture(tmp_path / "a.png")
+        outcome = mpmesh("export", "skeleton", "-o", file)
+        assert outcome.code == 1
+        assert_one_line(outcome.err, "cannot be written")
 
 
 class TestTrainSettings:
@@ -192,6 +229,16 @@ class TestTrainSettings:
         outcome = mpmesh("train", "labels", "data=x", f"output={tmp_path}", "colour=blue")
         assert outcome.code == 2
         assert_one_line(outcome.err, "colour")
+
+    def test_broken_value(self, mpmesh) -> None:
+        outcome = mpmesh("train", "labels", "data={")
+        assert outcome.code == 2
+        assert_one_line(outcome.err, "no YAML value")
+
+    def test_missing_data(self, mpmesh, tmp_path: Path) -> None:
+        outcome = mpmesh("train", "synthesize", "data=/nowhere", f"output={tmp_path}", "scenes=1")
+        assert outcome.code == 1
+        assert_one_line(outcome.err, "nowhere")
 
     def test_missing_configuration(self, mpmesh) -> None:
         outcome = mpmesh("train", "skeleton", "-c", "nowhere.yaml")

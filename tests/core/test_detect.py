@@ -234,25 +234,50 @@ class TestLoadDetector:
         with pytest.raises(UsageError, match="no known detector family"):
             load_detector(path)
 
+    def test_half_precision_file(self, tmp_path: Path) -> None:
+        path = tmp_path / "half.onnx"
+        _write_constant_yolov8(path, half=True)
+        found = load_detector(path).detect(np.zeros((128, 192, 3), np.uint8))
+        np.testing.assert_allclose(found.scores, [0.75])
 
-def _write_constant_yolov8(path: Path, output_shape: tuple[int, ...] = (1, 5, 42)) -> None:
+    def test_outputs_with_suppression_are_not_raw_ones(self, tmp_path: Path) -> None:
+        """(1, rows, 6) looks like YOLOX until it is decoded."""
+        path = tmp_path / "end2end.onnx"
+        _write_constant_yolov8(path, output_shape=(1, 300, 6))
+        with pytest.raises(UsageError, match="do not read as yolox's"):
+            load_detector(path).detect(np.zeros((64, 96, 3), np.uint8))
+
+    def test_input_that_is_no_picture(self, tmp_path: Path) -> None:
+        path = tmp_path / "flat.onnx"
+        _write_constant_yolov8(path, input_shape=(1, 18432))
+        with pytest.raises(UsageError, match="one input of four dimensions"):
+            load_detector(path)
+
+
+def _write_constant_yolov8(
+    path: Path,
+    output_shape: tuple[int, ...] = (1, 5, 42),
+    input_shape: tuple[int, ...] = (1, 3, 64, 96),
+    half: bool = False,
+) -> None:
     """An ONNX file that finds one person wherever it looks."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
     value = np.zeros(output_shape, np.float32)
-    if len(output_shape) == 3:
+    if output_shape == (1, 5, 42):
         value[0, :, 6] = [30, 30, 20, 40, 0.75]
-    image = helper.make_tensor_value_info("images", TensorProto.FLOAT, [1, 3, 64, 96])
-    output = helper.make_tensor_value_info("output0", TensorProto.FLOAT, list(output_shape))
+    kind, dtype = (TensorProto.FLOAT16, np.float16) if half else (TensorProto.FLOAT, np.float32)
+    image = helper.make_tensor_value_info("images", kind, list(input_shape))
+    output = helper.make_tensor_value_info("output0", kind, list(output_shape))
     nodes = [
         helper.make_node("ReduceMin", ["images"], ["low"], keepdims=0),
         helper.make_node("Mul", ["low", "nothing"], ["zero"]),
         helper.make_node("Add", ["answer", "zero"], ["output0"]),
     ]
     constants = [
-        numpy_helper.from_array(value, "answer"),
-        numpy_helper.from_array(np.zeros((), np.float32), "nothing"),
+        numpy_helper.from_array(value.astype(dtype), "answer"),
+        numpy_helper.from_array(np.zeros((), dtype), "nothing"),
     ]
     graph = helper.make_graph(nodes, "constant", [image], [output], constants)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)])

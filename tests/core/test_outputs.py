@@ -132,6 +132,22 @@ class TestRoundTrip:
         paths = [tmp_path / name / "results.jsonl" for name in "ab"]
         assert paths[0].read_bytes() == paths[1].read_bytes()
 
+    def test_a_run_that_fails_before_its_first_frame_loses_nothing(self, tmp_path: Path) -> None:
+        with ResultsWriter(tmp_path) as writer:
+            writer.write(random_result(np.random.default_rng(1)))
+        before = (tmp_path / "results.jsonl").read_bytes()
+        with pytest.raises(RuntimeError), ResultsWriter(tmp_path):
+            raise RuntimeError
+        assert (tmp_path / "results.jsonl").read_bytes() == before
+
+    def test_meshes_of_an_earlier_run_go(self, tmp_path: Path) -> None:
+        (tmp_path / "meshes").mkdir()
+        for name in ("000007.npz", "mine.npz"):
+            (tmp_path / "meshes" / name).write_bytes(b"old")
+        with ResultsWriter(tmp_path) as writer:
+            writer.write(random_result(np.random.default_rng(0)))
+        assert [path.name for path in (tmp_path / "meshes").iterdir()] == ["mine.npz"]
+
     def test_old_results_are_replaced(self, tmp_path: Path) -> None:
         for frames in (3, 1):
             with ResultsWriter(tmp_path) as writer:
@@ -348,6 +364,14 @@ class TestRerunWriter:
                 people = people if frame == 0 else []
         assert (tmp_path / "new" / "run.rrd").stat().st_size > 10_000
         assert rerun is not None
+
+    def test_a_folder_in_the_way(self, tmp_path: Path) -> None:
+        pytest.importorskip("rerun", reason="rerun-sdk is not installed")
+        from mpmesh_core.body import load_body
+        from mpmesh_core.rerun_output import RerunWriter
+
+        with pytest.raises(InputError, match="it is a folder"):
+            RerunWriter(tmp_path, load_body("open"))
 
     def test_missing_package(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         from mpmesh_core.errors import MissingPackageError

@@ -114,6 +114,22 @@ class TestDecodeImage:
             decode_image(data[: int(share * len(data))])
         assert one_line(str(caught.value))
 
+    @pytest.mark.parametrize("suffix", [".jpg", ".png"])
+    @pytest.mark.parametrize("seed", range(8))
+    def test_what_follows_the_end_does_not_matter(self, suffix: str, seed: int) -> None:
+        """Phones append films to their pictures; those bytes may look like anything."""
+        film = np.random.default_rng(seed).bytes(200_000) + b"\xff\xda\xff\xd8\xff"
+        image = decode_image(encode(quadrants(), suffix) + film)
+        assert image.shape == quadrants().shape
+
+    def test_progressive_jpeg(self) -> None:
+        """Several scans, with tables between them."""
+        options = [cv2.IMWRITE_JPEG_PROGRESSIVE, 1, cv2.IMWRITE_JPEG_RST_INTERVAL, 2]
+        data = cv2.imencode(".jpg", quadrants(), options)[1].tobytes()
+        assert decode_image(data).shape == quadrants().shape
+        with pytest.raises(InputError, match="cut off"):
+            decode_image(data[:-3])
+
     def test_cut_off_jpeg_with_whole_thumbnail(self) -> None:
         thumbnail = encode(quadrants(12, 16), ".jpg")
         jpeg = encode(quadrants(), ".jpg")
@@ -228,6 +244,20 @@ class TestGlob:
         good, _ = frames_of(open_source(str(tmp_path / "x*.png")))
         assert [Path(frame.source).name for frame in good] == ["x2.png", "x10.png"]
 
+    def test_bags_and_videos_too(self, tmp_path: Path) -> None:
+        write_video(tmp_path / "b.avi", 3)
+        write_video(tmp_path / "a.avi", 2)
+        (tmp_path / "c.png").write_bytes(encode(quadrants(), ".png"))
+        (tmp_path / "notes.txt").write_text("nothing")
+        sources = open_sources([str(tmp_path / "*")])
+        assert [source.kind for source in sources] == ["images", "video", "video"]
+        assert [Path(source.name).name for source in sources[1:]] == ["a.avi", "b.avi"]
+        with pytest.raises(UsageError, match="3 sources"):
+            open_source(str(tmp_path / "*"))
+        with pytest.raises(InputError, match="no picture, video or bag"):
+            (tmp_path / "more.txt").write_text("nothing")
+            open_sources([str(tmp_path / "*.txt")])
+
     def test_no_match(self, tmp_path: Path) -> None:
         with pytest.raises(MissingFileError, match="matches no file"):
             open_source(str(tmp_path / "*.png"))
@@ -293,6 +323,14 @@ class TestFrameNumbers:
         stamps = [frame.stamp for frame in source]
         assert source.sequence
         np.testing.assert_allclose(stamps, np.arange(6) * 0.1)
+
+    def test_numbered_photos_are_no_sequence(self, tmp_path: Path) -> None:
+        """Cameras number photos as they do frames; what they show tells."""
+        for number in range(6):
+            picture = np.random.default_rng(number).integers(0, 255, (4, 6, 3), dtype=np.uint8)
+            large = cv2.resize(picture, (96, 64), interpolation=cv2.INTER_CUBIC)
+            (tmp_path / f"DSC_{number:04d}.png").write_bytes(encode(large, ".png"))
+        assert not open_source(str(tmp_path)).sequence
 
     def test_photos_of_different_sizes_are_no_sequence(self, tmp_path: Path) -> None:
         paths = [tmp_path / f"{n}.png" for n in range(6)]
@@ -610,6 +648,11 @@ class TestBag:
                 assert one_line(str(error)) and file.name in str(error)
             else:
                 assert len(good) + len(bad) <= 5  # no error only where the whole index is left
+
+    def test_notes_beside_pictures_are_no_bag(self, tmp_path: Path) -> None:
+        (tmp_path / "metadata.yaml").write_text("author: somebody\n")
+        (tmp_path / "a.png").write_bytes(encode(quadrants(), ".png"))
+        assert open_source(str(tmp_path)).kind == "images"
 
     def test_bag_without_pictures(self) -> None:
         pytest.importorskip("rosbags", reason="the optional package rosbags isn't installed")
