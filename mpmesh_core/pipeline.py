@@ -2,9 +2,10 @@
 
 image + camera -> detect -> crop -> skeleton -> place -> IK -> refine -> body -> track -> people
 
-After the skeletons, people found twice are dropped (`doubles`); after tracking, bodies may be
-smoothed. Every stage is a batch over the people of the frame; the mathematics is in the file named
-after the stage.
+After the skeletons, people found twice are dropped (`doubles`); before inverse kinematics,
+skeletons take the body's bone lengths (`foreshorten`); after tracking, bodies may be smoothed.
+Every stage is a batch over the people of the frame; the mathematics is in the file named after the
+stage.
 """
 
 from __future__ import annotations
@@ -26,8 +27,9 @@ from mpmesh_core.crop import CropCameras, crop_images, look_at
 from mpmesh_core.detect import Detector, load_detector
 from mpmesh_core.doubles import distinct
 from mpmesh_core.engines import Backend, Engine, choose_backend, load_engine
-from mpmesh_core.errors import NumericalError
-from mpmesh_core.ik import solve_ik
+from mpmesh_core.errors import DeviceError, NumericalError
+from mpmesh_core.foreshorten import foreshorten
+from mpmesh_core.ik import IKResult, solve_ik
 from mpmesh_core.mirror import read_crops
 from mpmesh_core.people import people_from_bodies
 from mpmesh_core.placement import PlacementNoise, mix_absolute, place
@@ -37,7 +39,7 @@ from mpmesh_core.tracking import Tracker
 from mpmesh_core.types import Array, Bodies, Detections, FrameResult, Person, Skeletons
 from mpmesh_core.weights import weights_path
 
-IMAGE_SHARE = 0.8  # of the 2D points in the skeleton that IK aims at; 0.5 gave 2 % lower PCK@0.2
+IMAGE_SHARE = 1.0  # of the 2D points in the skeleton that IK aims at
 # Guesses of the light network's errors, not calibrated; a person's size is what one camera can't
 # see.
 NOISE = PlacementNoise(pixel_sigma=4.0, joint_sigma=0.04, scale_sigma=0.06)
@@ -78,6 +80,12 @@ def absolute_points(skeletons: Skeletons, crops: CropCameras) -> Tensor:
     return mix_absolute(relative, pixels, placement.root, crops.K, mix=IMAGE_SHARE)
 
 
+def solve_pose(points: Tensor, skeletons: Skeletons, body: BodyModel) -> IKResult:
+    """Inverse kinematics towards `absolute_points` that have the body's bone lengths."""
+    rest = body.rest_points(skeletons.betas)
+    return solve_ik(foreshorten(points, rest, skeletons.confidence), rest, skeletons.twist)
+
+
 def point_weights(skeletons: Skeletons) -> Tensor:
     """(N, 29) weights for least squares: the square, since errors grow as 1 / confidence."""
     return skeletons.confidence.square()
@@ -105,7 +113,8 @@ class Pipeline:
         self.detector: Detector = self._load_detector()
         self.skeleton: Engine = self._load_engine("skeleton")
         self.refiner: Engine | None = self._load_engine("refiner") if self.config.refine else None
-        self.tracker: Tracker | None = Tracker() if self.config.track else None
+        self._followed = Tracker()  # kept from source to source: identities are never used twice
+        self.tracker: Tracker | None = self._followed if self.config.track else None
         self.smoother: Smoother | None = self._load_smoother()
         self._timings: dict[str, float] = {}
 
@@ -120,7 +129,8 @@ class Pipeline:
         Args:
             sequence: the coming frames follow one another in time; without it nobody is tracked.
         """
-        self.tracker = Tracker() if self.config.track and sequence else None
+        self._followed.reset()
+        self.tracker = self._followed if self.config.track and sequence else None
         if self.smoother is not None:
             self.smoother.reset()
 
@@ -142,6 +152,7 @@ class Pipeline:
 
         Raises:
             NumericalError: a network returned NaN for every person of the frame.
+            DeviceError: out of GPU memory.
         """
         self._timings = {}
         result = FrameResult(
@@ -150,7 +161,13 @@ class Pipeline:
         with self._timed("detect"):
             detections = self.detector.detect(image)
         if len(detections.scores):
-            result = replace(result, people=self._people(image, camera, detections))
+            try:
+                result = replace(result, people=self._people(image, camera, detections))
+            except torch.cuda.OutOfMemoryError:
+                raise DeviceError(
+                    f"GPU {self.device} is out of memory with {len(detections.scores)} people: "
+                    "lower --max-people or use --device cpu"
+                ) from None
         if self.tracker is not None:
             with self._timed("track"):
                 result = self.tracker.update(result)
@@ -174,7 +191,12 @@ class Pipeline:
         with self._timed("place"):
             points = absolute_points(skeletons, crops)
         with self._timed("ik"):
-            ik = solve_ik(points, self.body.rest_points(skeletons.betas), skeletons.twist)
+            ik = solve_pose(points, skeletons, self.body)
+            if not bool(ik.ok.any()):
+                raise NumericalError(
+                    f"skeleton network ({self.backend}) returned NaN for every person: check its "
+                    "weights and precision"
+                )
         with self._timed("refine"):
             rotations, betas = ik.rotations, skeletons.betas
             if self.refiner is not None:
@@ -189,8 +211,6 @@ class Pipeline:
                 )
         with self._timed("body"):
             bodies, ok = self._bodies(rotations, betas, skeletons, crops)
-            if not bool((ok & ik.ok).any()):
-                raise NumericalError("the skeleton network returned no finite person")
             return people_from_bodies(
                 self.body, bodies, ok & ik.ok, skeletons, detections, camera, self.config.mesh
             )

@@ -16,6 +16,7 @@ from torch import Tensor
 from mpmesh_core.checks import check_shapes
 from mpmesh_core.crop import CropCameras
 from mpmesh_core.engines import Engine
+from mpmesh_core.errors import NumericalError
 from mpmesh_core.networks.refiner import CAMERA_START
 from mpmesh_core.types import Skeletons
 
@@ -44,6 +45,9 @@ def refine(
 
     Returns:
         Rotations and betas. Where the refiner gives nothing finite, those that came in.
+
+    Raises:
+        NumericalError: nothing finite for anybody.
     """
     check_shapes(
         rotations=(rotations, ("M", 24, 3, 3)), betas=(betas, ("M", 10)), roots=(roots, ("M", 3))
@@ -61,6 +65,11 @@ def refine(
     }
     refined = engine.run({name: tensor.contiguous() for name, tensor in inputs.items()})
     better = refined["refined_betas"].isfinite().all(-1, keepdim=True)
+    if len(better) and not bool(better.any()):
+        raise NumericalError(
+            f"refiner network ({engine.backend}) returned NaN for every person: check its weights "
+            "and precision, or leave it out with --no-refine"
+        )
     return (
         rotations_from_pose6d(refined["refined_pose6d"], rotations),
         torch.where(better, refined["refined_betas"], betas),

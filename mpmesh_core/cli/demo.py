@@ -26,6 +26,7 @@ class ClipSource:
 
     def __init__(self, scenes: list[Scene], fps: float) -> None:
         self.scenes = scenes
+        self.paths: list[Path] = []
         self.length: int | None = len(scenes)
         self.fps: float | None = fps
 

@@ -50,6 +50,9 @@ def start(
     backbone: Annotated[
         Literal["blazepose", "mobilenetv2"], typer.Option(help="What it starts from.")
     ] = "blazepose",
+    older: Annotated[
+        Path | None, typer.Option(help="Checkpoint to take over wherever names and shapes agree.")
+    ] = None,
 ) -> None:
     """Start the light skeleton network from published weights.
 
@@ -57,7 +60,7 @@ def start(
     """
     from mpmesh_core.training.skeleton_start import skeleton_start
 
-    typer.echo(skeleton_start(data, output, backbone))
+    typer.echo(skeleton_start(data, output, backbone, older=older))
 
 
 @app.command("people")
@@ -65,6 +68,8 @@ def people(
     scenes: Annotated[Path, typer.Argument(help="Folder of scene shards, or LSP-extended's.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write.")],
     real: Annotated[bool, typer.Option("--real", help="Photos with fitted bodies.")] = False,
+    least_visible: Annotated[float, typer.Option(help="Part of a person that is seen.")] = 0.2,
+    least_size: Annotated[float, typer.Option(help="Pixels of it, the longer way.")] = 40.0,
 ) -> None:
     """Cut the people out of scenes, as the skeleton trainer reads them.
 
@@ -72,7 +77,8 @@ def people(
     """
     from mpmesh_core.training.skeleton_start import prepare_people
 
-    typer.echo(f"{prepare_people(scenes, output, real)} people in {output}")
+    count = prepare_people(scenes, output, real, least_visible, least_size)
+    typer.echo(f"{count} people in {output}")
 
 
 @app.command("detector")

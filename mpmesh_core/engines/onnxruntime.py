@@ -64,7 +64,7 @@ class OnnxRuntimeEngine:
 
     def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """See `engines.base.Engine.run`."""
-        feed = {
+        feed: dict[str, np.ndarray] = {
             name: np.ascontiguousarray(inputs[name].numpy(), kind)
             for name, kind in self._types.items()
         }

@@ -11,12 +11,14 @@ BlazePose's are padded like ours.
 
 from __future__ import annotations
 
+import copy
 from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 @dataclass(frozen=True)
@@ -151,9 +153,13 @@ class MobileNet(nn.Module):
                 blocks.append(InvertedResidual(channels, outputs, expansion, step, kernel))
                 channels, stride = outputs, stride * step
             stages.append(nn.Sequential(*blocks))
+            if stride <= 8:
+                self._stride8 = len(stages)
             if stride <= 16:
                 self._stride16, self.lateral_channels = len(stages), channels
         self.stages = nn.ModuleList(stages)
+        self._fused: list[nn.Module] = []  # a list, so that it is no submodule
+        self._fused_stages = 0
         self.top_channels = plan.top
         layers: list[nn.Module] = [ConvNorm(channels, plan.top)]
         if plan.mixed_top:
@@ -162,14 +168,59 @@ class MobileNet(nn.Module):
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Features at stride 16 and 32 (see the module docstring)."""
-        x = self.stem(image)
-        for stage in self.stages[: self._stride16]:
+        return self.late(self.early(image))
+
+    def early(self, image: Tensor) -> Tensor:
+        """(N, 3, H, W) to features at stride 8."""
+        x, done = image, 0
+        if self.training and self._fused:
+            x, done = self._fused[0](x), self._fused_stages
+        else:
+            x = self.stem(x)
+        for stage in self.stages[done : self._stride8]:
+            x = stage(x)
+        return x
+
+    def late(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """From features at stride 8 to those at stride 16 and 32."""
+        for stage in self.stages[self._stride8 : self._stride16]:
             x = stage(x)
         lateral = x
         for stage in self.stages[self._stride16 :]:
             x = stage(x)
         return lateral, self.top(x)
 
+    def late_stages(self) -> list[nn.Module]:
+        """The stages after stride 8."""
+        return list(self.stages[self._stride8 :])
+
+    def fuse_early(self, stages: int) -> None:
+        """In training mode, run stem and first stages as one faster copy with folded norms.
+
+        For stages that don't learn; at most those up to stride 8. The copy is no part of the
+        state and is not made anew when the weights change.
+        """
+        self._fused_stages = min(stages, self._stride8)
+        self._fused = [folded_copy(nn.Sequential(self.stem, *self.stages[: self._fused_stages]))]
+
     def units(self) -> list[ConvNorm]:
         """Every convolution with its norm, in the order in which they run."""
         return [module for module in self.modules() if isinstance(module, ConvNorm)]
+
+
+def folded_copy(module: nn.Module) -> nn.Module:
+    """A copy for inference with every ConvNorm's norm folded into its convolution."""
+    return _fold(copy.deepcopy(module).eval()).requires_grad_(False)
+
+
+def _fold(module: nn.Module) -> nn.Module:
+    for name, child in module.named_children():
+        if isinstance(child, ConvNorm):
+            layers: list[nn.Module] = [fuse_conv_bn_eval(child.conv, child.norm)]
+            if len(child) > 2:
+                layers.append(nn.ReLU6(inplace=True))
+            child = nn.Sequential(*layers)
+        else:
+            child = _fold(child)
+        setattr(module, name, child)
+    return module

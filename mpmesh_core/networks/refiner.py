@@ -21,12 +21,12 @@ import torch
 from torch import Tensor, nn
 
 from mpmesh_core.errors import WeightsError
+from mpmesh_core.networks.transformer import Layer
 
 JOINTS = 24
 CELLS = 64  # of the 8x8 feature map
 PARAMETERS = 6 + 10 + 3  # pose of one joint, shape, camera
 MASKED = 0.01  # every entry of a masked token
-UNSEEN = -1e4  # a score whose softmax is exactly 0, in half precision too
 CAMERA_START = (0.9, 0.0, 0.0)
 
 Rearrange = Literal["heatmap", "conv", "linear"]
@@ -91,34 +91,6 @@ class Rearrangement(nn.Module):
         return self.mix(cells).transpose(1, 2)
 
 
-class Layer(nn.Module):
-    """A pre-norm transformer layer whose attention leaves out masked tokens."""
-
-    def __init__(self, config: RefinerConfig) -> None:
-        super().__init__()
-        inner = config.heads * config.head_dim
-        self.heads = config.heads
-        self.attention_norm = nn.LayerNorm(config.width)
-        self.queries_keys_values = nn.Linear(config.width, 3 * inner)
-        self.attended = nn.Linear(inner, config.width)
-        self.mlp = nn.Sequential(
-            nn.LayerNorm(config.width),
-            nn.Linear(config.width, config.mlp),
-            nn.GELU(),
-            nn.Linear(config.mlp, config.width),
-        )
-
-    def forward(self, tokens: Tensor, seen: Tensor) -> Tensor:
-        """(B, T, width) tokens; seen (B, 1, 1, T) bool, which tokens count."""
-        x = self.queries_keys_values(self.attention_norm(tokens))
-        queries, keys, values = x.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
-        scores = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(2, 3)
-        # Written out: exporters do not agree on the mask of torch's fused attention.
-        share = torch.where(seen, scores, UNSEEN).softmax(-1)
-        tokens = tokens + self.attended((share @ values).transpose(1, 2).flatten(2))
-        return tokens + self.mlp(tokens)
-
-
 class RefinerNetwork(nn.Module):
     """Residuals on pose, shape and camera of each person, given the people next to it."""
 
@@ -147,7 +119,9 @@ class RefinerNetwork(nn.Module):
             if config.positional_embedding
             else None
         )
-        self.layers = nn.ModuleList(Layer(config) for _ in range(config.layers))
+        self.layers = nn.ModuleList(
+            Layer(width, config.heads, config.head_dim, config.mlp) for _ in range(config.layers)
+        )
         self.pose = nn.Linear(width, 6)
         shape_camera = nn.Linear(width // 2, 10 + 3)
         self.shape_camera = nn.Sequential(nn.Linear(width, width // 2), nn.GELU(), shape_camera)

@@ -15,7 +15,7 @@ also speaks other label conventions (`EXTRA_POINTS`), which `forward` leaves out
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -31,13 +31,13 @@ from mpmesh_core.networks.heatmaps import (
     marginals_3d,
     spatial_softmax,
 )
+from mpmesh_core.networks.joint_head import POINTS, JointHead
+from mpmesh_core.networks.landmark_reader import LandmarkReader
 from mpmesh_core.networks.mobilenet import LAYOUTS, ConvNorm, MobileNet
 from mpmesh_core.networks.resnet import RESNET_CHANNELS, ResNet50
 
 INPUT_SIZE = 256
-POINTS = 29
 JOINTS = 24
-TWISTS = 23
 EXTRA_POINTS = {"lsp": 14, "coco": 17, "mediapipe": 33}
 """Training-only label conventions: name and number of points."""
 CONFIDENCE_SCALE_PX = 8.0
@@ -52,6 +52,7 @@ class SkeletonConfig:
 
     variant: str = "light"  # light: MobileNet, decoder at stride 16; paper: ResNet-50, stride 32
     backbone: str = "mobilenetv2"  # of the light variant, one of `mobilenet.LAYOUTS`
+    reader: bool = False  # a landmark reader beside it; for the backbone blazepose
     features: int = 256  # channels of F_img (light; the paper variant has ResNet's 2048)
     hidden: int = 192  # channels of the decoder
     depth_bins: int = 8
@@ -102,35 +103,6 @@ class PointHead(nn.Module):
         )
 
 
-class TwistShapeHead(nn.Module):
-    """f^TS: twist from features under each joint's heatmap, shape from the pooled features.
-
-    Both also see the relative skeleton: how a limb twists depends on how it is bent, and bone
-    lengths tell shape.
-    """
-
-    def __init__(self, channels: int, hidden: int = 128) -> None:
-        super().__init__()
-        self.local = nn.Linear(channels, hidden)
-        self.whole = nn.Linear(channels, hidden)
-        self.skeleton = nn.Linear(POINTS * 3, hidden)
-        self.twist = nn.Parameter(torch.randn(TWISTS, hidden, 2) * 0.01)
-        self.twist_bias = nn.Parameter(torch.tensor([[1.0, 0.0]]).repeat(TWISTS, 1))
-        self.betas = nn.Linear(hidden, 10)
-
-    def forward(
-        self, features: Tensor, heatmaps: Tensor, points3d: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Features (N, C, 8, 8), heatmaps (N, 24, 8, 8), points3d (N, 29, 3) to twist and betas."""
-        cells = features.flatten(2).transpose(1, 2)  # (N, 64, C)
-        local = heatmaps.flatten(2) @ cells.to(heatmaps.dtype)  # (N, 24, C)
-        whole = self.whole(cells.mean(1)) + self.skeleton(points3d.flatten(1))
-        token = F.relu(self.local(local[:, 1:]) + whole[:, None])
-        twist = torch.einsum("njk,jko->njo", token.float(), self.twist) + self.twist_bias
-        norm = (twist * twist).sum(-1, keepdim=True).clamp(min=1e-12).sqrt()
-        return twist / norm, self.betas(F.relu(whole)).float()
-
-
 class Decoder(nn.Module):
     """Features to a finer map with a ring of cells around the crop."""
 
@@ -170,6 +142,8 @@ class SkeletonNetwork(nn.Module):
             raise WeightsError(
                 f"unknown backbone {config.backbone!r}: expected {' or '.join(LAYOUTS)}"
             )
+        if config.reader and (config.variant, config.backbone) != ("light", "blazepose"):
+            raise WeightsError("a landmark reader needs the light variant on blazepose")
         self.backbone: MobileNet | ResNet50
         self.neck: nn.Module
         if config.variant == "light":
@@ -184,7 +158,8 @@ class SkeletonNetwork(nn.Module):
         self.extra = nn.ModuleDict(
             {name: PointHead(config.hidden, n, config) for name, n in EXTRA_POINTS.items()}
         )
-        self.twist_shape = TwistShapeHead(channels)
+        self.reader: LandmarkReader | None = LandmarkReader() if config.reader else None
+        self.joints = JointHead(config.hidden, channels, config.reader)
 
     @property
     def variant(self) -> str:
@@ -214,23 +189,41 @@ class SkeletonNetwork(nn.Module):
 
     def outputs(self, image: Tensor) -> tuple[dict[str, Tensor], PointMaps, Tensor]:
         """What `forward` returns, the points' maps, and the map that `extra_points` reads."""
-        lateral, top = self.backbone(image / 127.5 - 1.0)
+        lateral, top, readings = self._look(image / 127.5 - 1.0)
         features = self.neck(top)
         decoded = self.decoder(features, lateral)
         maps = self.head(decoded, self._grid(decoded).centres(decoded.device))
         points3d = maps.points3d - maps.points3d[:, :1]
-        heatmaps = self._fold(maps.heatmaps[:, :JOINTS], features, decoded)
-        twist, betas = self.twist_shape(features, heatmaps.detach(), points3d.detach())
+        folded = self._fold(maps.heatmaps, features, decoded)
+        # Heatmaps learn from their own losses alone; the head's go into the features.
+        under = torch.cat((_under(maps.heatmaps, decoded), _under(folded, features)), -1)
+        reading = self.joints(
+            under,
+            features,
+            points3d.detach(),
+            maps.points2d.detach(),
+            maps.log_scale.detach(),
+            readings,
+        )
+        points3d = points3d.detach() + reading.shift3d
+        log_scale = (maps.log_scale.detach() + reading.log_scale).clamp(-1, 7)
         found = {
-            "points3d": points3d,
-            "points2d": maps.points2d,
-            "confidence": CONFIDENCE_SCALE_PX / (CONFIDENCE_SCALE_PX + maps.log_scale.exp()),
-            "twist": twist,
-            "betas": betas,
+            "points3d": points3d - points3d[:, :1],
+            "points2d": maps.points2d.detach() + reading.shift2d,
+            "confidence": CONFIDENCE_SCALE_PX / (CONFIDENCE_SCALE_PX + log_scale.exp()),
+            "twist": reading.twist,
+            "betas": reading.betas,
             "features": features.float(),
-            "heatmaps": heatmaps,
+            "heatmaps": folded[:, :JOINTS],
         }
         return found, maps, decoded
+
+    def _look(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Features at two strides, and the landmark reader's numbers where there is one."""
+        if self.reader is None:
+            return *self.backbone(image), None
+        early = cast(MobileNet, self.backbone).early(image)
+        return *cast(MobileNet, self.backbone).late(early), self.reader(early)
 
     def extra_points(self, decoded: Tensor) -> dict[str, PointMaps]:
         """Points of the training-only conventions, from the decoder's map."""
@@ -250,3 +243,8 @@ class SkeletonNetwork(nn.Module):
         coarse = Grid(int(features.shape[-1]), _FEATURE_STRIDE, grid.offset, ring=0)
         fold = grid.fold(coarse, heatmaps.device)
         return fold @ heatmaps @ fold.T
+
+
+def _under(heatmaps: Tensor, cells: Tensor) -> Tensor:
+    """Mean of a map (N, C, G, G) under each heatmap (N, J, G, G): (N, J, C)."""
+    return heatmaps.detach().flatten(2) @ cells.float().flatten(2).transpose(1, 2)

@@ -16,10 +16,11 @@ import numpy as np
 import torch
 from flatbuffers import encode, number_types, packer
 from flatbuffers.table import Table
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from mpmesh_core.errors import InputError, MissingFileError
+from mpmesh_core.networks.landmark_reader import LandmarkReader
 from mpmesh_core.networks.mobilenet import ConvNorm, MobileNet
 
 # fields of the TensorFlow Lite schema (schema.fbs), by table
@@ -87,7 +88,7 @@ def start_from_tflite(
     remaining, folded = iter(read_tflite_convolutions(path)), []
     for number, unit in enumerate(units):
         for source in remaining:
-            weight = torch.from_numpy(source.weight.transpose(_axes(unit)).copy())
+            weight = _torch_kernel(unit.conv, source)
             if weight.shape == unit.conv.weight.shape:  # others belong to branches not wanted
                 break
         else:
@@ -101,9 +102,49 @@ def start_from_tflite(
     _recreate_norms(backbone, units, folded, images)
 
 
-def _axes(unit: ConvNorm) -> tuple[int, int, int, int]:
-    """File layout to torch's (outputs, inputs / groups, height, width)."""
-    return (3, 0, 1, 2) if unit.conv.groups > 1 else (0, 3, 1, 2)
+@torch.no_grad()
+def read_landmarks(reader: LandmarkReader, backbone: MobileNet, path: str | Path) -> None:
+    """Give a landmark reader the second half of the file that a backbone was started from.
+
+    Args:
+        reader: changed in place; its stages become those of the backbone.
+        backbone: as `start_from_tflite` left it.
+        path: the .tflite file.
+
+    Raises:
+        InputError: the file ends otherwise than MediaPipe's pose landmark network.
+    """
+    for own, theirs in zip(
+        reader.published(), (nn.Sequential(*backbone.late_stages()), backbone.top)
+    ):
+        own.load_state_dict(theirs.state_dict())
+    plain = reader.plain_convolutions()
+    stored = read_tflite_convolutions(path)
+    first = next(
+        (
+            place
+            for place in range(len(stored))
+            if all(_fits(c, s) for c, s in zip(plain, stored[place:]))
+            and place + len(plain) <= len(stored)
+        ),
+        None,
+    )
+    if first is None:
+        raise InputError(f"{path} holds no trunk of MediaPipe's pose landmark network (lite)")
+    for conv, source in zip(plain, stored[first:]):
+        conv.weight.copy_(_torch_kernel(conv, source))
+        assert conv.bias is not None  # all of them have one
+        conv.bias.copy_(torch.from_numpy(source.bias))
+
+
+def _torch_kernel(conv: nn.Conv2d, source: FoldedConv) -> Tensor:
+    """(outputs, height, width, inputs) or, depthwise, (1, height, width, channels) to torch's."""
+    axes = (3, 0, 1, 2) if conv.groups > 1 else (0, 3, 1, 2)
+    return torch.from_numpy(source.weight.transpose(axes).copy())
+
+
+def _fits(conv: nn.Conv2d, source: FoldedConv) -> bool:
+    return bool(_torch_kernel(conv, source).shape == conv.weight.shape)
 
 
 def _recreate_norms(

@@ -22,10 +22,9 @@ from mpmesh_core.camera import Camera
 from mpmesh_core.crop import CropCameras, crop_images, look_at
 from mpmesh_core.engines import Engine
 from mpmesh_core.errors import MissingFileError
-from mpmesh_core.ik import solve_ik
 from mpmesh_core.mirror import read_crops
 from mpmesh_core.networks.refiner import CAMERA_START
-from mpmesh_core.pipeline import absolute_points
+from mpmesh_core.pipeline import absolute_points, solve_pose
 from mpmesh_core.refine import pose6d_from_rotations
 from mpmesh_core.training.losses import RefinerTruth
 from mpmesh_core.training.scene import PersonTruth, Scene
@@ -85,7 +84,7 @@ def _read_scene(
     pixels = crop_images(scene.image, scene.camera, crops)
     found = read_crops(skeleton, pixels.float())
     points = absolute_points(found, crops)
-    ik = solve_ik(points, body.rest_points(found.betas), found.twist)
+    ik = solve_pose(points, found, body)
     finite = ik.ok & found.features.flatten(1).isfinite().all(1)
     row = {
         "features": found.features,

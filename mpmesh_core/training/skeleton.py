@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mpmesh_core.errors import WeightsError
 from mpmesh_core.networks.checkpoint import load_checkpoint
 from mpmesh_core.networks.mobilenet import MobileNet
 from mpmesh_core.networks.skeleton import PointMaps, SkeletonConfig, SkeletonNetwork
@@ -34,7 +35,9 @@ class SkeletonTraining(TrainingRun):
     network: SkeletonConfig = field(default_factory=SkeletonConfig)
     start: str | None = None  # checkpoint to start from
     size: int = 256  # side of the crops [px]; smaller trains faster
-    head_rate: float = 4e-3  # highest learning rate of everything but the backbone
+    head_rate: float = 4e-3  # highest learning rate of decoder and heatmap heads
+    joint_rate: float = 1e-3  # of the joint head: transformers bear less
+    reader_rate: float = 3e-4  # of the landmark reader's trunk
     frozen_stages: int = 2  # of the light backbone, which keep their starting weights
     absolute_from: float = 0.6  # part of the schedule before the absolute loss counts
     precision: str = "bf16-mixed"
@@ -88,15 +91,18 @@ class Batches:
 
 
 def freeze_early(network: SkeletonNetwork, stages: int) -> None:
-    """Keep stem and first stages of a MobileNet as they are, their norms' statistics too.
+    """Keep stem and first stages of a MobileNet as they are, their norms' statistics too; and so
+    the published stages of a landmark reader.
 
     With more stages than there are, its top layer stays as well.
     """
     if network.variant != "light" or stages == 0:
         return
     backbone = cast(MobileNet, network.backbone)
-    parts = [backbone.stem, *backbone.stages, backbone.top]
-    for part in parts[: stages + 1]:
+    parts = [backbone.stem, *backbone.stages, backbone.top][: stages + 1]
+    if network.reader is not None:
+        parts += network.reader.published()
+    for part in parts:
         part.requires_grad_(False)
         part.eval()
 
@@ -111,23 +117,32 @@ class SkeletonTrainer(Trainer[SkeletonTraining, dict[str, Tensor]]):
         network = _starting_network(self.config)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         freeze_early(network, self.config.frozen_stages)
+        if self.config.frozen_stages and isinstance(network.backbone, MobileNet):
+            network.backbone.fuse_early(self.config.frozen_stages)
+            if network.reader is not None:
+                network.reader.fuse()
         return network
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Backbone and head at their own rates; no decay on norms and biases."""
+        """Each part at its own rate; no decay on norms and biases."""
         config = self.config
-        groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+        rates = {
+            "backbone": config.rate,
+            "joints": config.joint_rate,
+            "reader": config.reader_rate,
+        }
+        groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
         for name, parameter in self.network.named_parameters():
             if parameter.requires_grad:
-                key = (name.startswith("backbone."), parameter.ndim > 1)
-                groups.setdefault(key, []).append(parameter)
+                rate = rates.get(name.split(".")[0], config.head_rate)
+                groups.setdefault((rate, parameter.ndim > 1), []).append(parameter)
         return [
             {
                 "params": parameters,
-                "rate": config.rate if backbone else config.head_rate,
+                "rate": rate,
                 "weight_decay": config.weight_decay if matrix else 0.0,
             }
-            for (backbone, matrix), parameters in groups.items()
+            for (rate, matrix), parameters in groups.items()
         ]
 
     def training_module(self) -> nn.Module:
@@ -177,5 +192,5 @@ def _starting_network(config: SkeletonTraining) -> SkeletonNetwork:
         return SkeletonNetwork(config.network)
     network, _ = load_checkpoint(config.start)
     if not isinstance(network, SkeletonNetwork):
-        raise TypeError(f"{config.start} holds a {type(network).__name__}")
+        raise WeightsError(f"{config.start} holds a {type(network).__name__}")
     return network

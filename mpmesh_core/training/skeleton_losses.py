@@ -7,16 +7,19 @@ batch without any gives zero, and still a gradient path.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from mpmesh_core.networks.skeleton import EXTRA_POINTS, PointMaps
+from mpmesh_core.joints import POINT_PARENTS
+from mpmesh_core.networks.skeleton import CONFIDENCE_SCALE_PX, EXTRA_POINTS, PointMaps
 from mpmesh_core.placement import place
 
 _CERTAIN_DEPTH = 10.0  # [m]
 _SPREAD_METRES, _SPREAD_PX = 0.14, 12.0  # wanted width of heatmaps; px of a 256 px crop
+_LOG_CONFIDENCE_PX = math.log(CONFIDENCE_SCALE_PX)
 _FARTHEST_OFF = 2.0  # [m]; an error beyond that pulls no more
 
 
@@ -25,11 +28,12 @@ class LossWeights:
     """Weight of each term."""
 
     relative: float = 1.0  # eq. 7, second term
+    bones: float = 1.0  # the same on the vectors between neighbours, of the final points
     image: float = 1.0  # third
     projection: float = 0.3  # fourth
     absolute: float = 0.1  # first; not before `SkeletonTraining.absolute_from`
     twist: float = 0.2  # eq. 9
-    shape: float = 0.02  # eq. 10
+    shape: float = 0.1  # eq. 10
     likelihood: float = 0.02  # of the 2D errors under the predicted scale
     spread: float = 0.1  # of heatmaps around the true points
     extra: float = 0.5  # on all terms of the training-only conventions
@@ -64,6 +68,32 @@ def point_losses(
     }
 
 
+def final_losses(
+    found: dict[str, Tensor], points3d: Tensor, points2d: Tensor, pixel: float
+) -> dict[str, Tensor]:
+    """Losses of the points that the network gives out.
+
+    Args:
+        found: `points3d` (N, 29, 3), `points2d` (N, 29, 2), `confidence` (N, 29).
+        points3d, points2d, pixel: as in `point_losses`.
+    """
+    weight3d, weight2d = points3d[..., 3], points2d[..., 2]
+    relative = centred(found["points3d"], weight3d) - centred(points3d[..., :3], weight3d)
+    parents = list(POINT_PARENTS[1:])
+    bones = relative[:, 1:] - relative[:, parents]
+    error2d = found["points2d"] - points2d[..., :2]
+    log_scale = (1 / found["confidence"].clamp(1e-4, 1 - 1e-4) - 1).log() + _LOG_CONFIDENCE_PX
+    distance = error2d.detach().norm(dim=-1) * pixel * (256 / 2.2)  # [px] of a 256 px crop
+    return {
+        "relative": weighted_mean(relative.abs().sum(-1), weight3d),
+        "bones": weighted_mean(
+            bones.abs().sum(-1), torch.minimum(weight3d[:, 1:], weight3d[:, parents])
+        ),
+        "image": weighted_mean(error2d.abs().sum(-1), weight2d) * pixel,
+        "likelihood": weighted_mean(distance * torch.exp(-log_scale) + log_scale, weight2d),
+    }
+
+
 def skeleton_losses(
     found: dict[str, Tensor],
     maps: dict[str, PointMaps],
@@ -82,7 +112,8 @@ def skeleton_losses(
         absolute: whether the absolute term counts yet.
     """
     pixel = 2.2 / size
-    terms: dict[str, Tensor] = {}
+    losses = final_losses(found, labels["points3d"], labels["points2d"], pixel)
+    terms = {f"{name}_final": value * getattr(weights, name) for name, value in losses.items()}
     for name, points in maps.items():
         share = weights.extra if name in EXTRA_POINTS else 1.0
         losses = point_losses(points, labels[f"{name}3d"], labels[f"{name}2d"], pixel)

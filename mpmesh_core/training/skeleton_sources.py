@@ -14,6 +14,7 @@ import torch
 from mpmesh_core.body import BodyModel
 from mpmesh_core.camera import Camera
 from mpmesh_core.ik import twist_from_rotations
+from mpmesh_core.joints import POINTS
 from mpmesh_core.training.labels import LabelledImage
 from mpmesh_core.training.scene import PersonTruth, Scene
 from mpmesh_core.training.skeleton_data import PersonSample
@@ -21,8 +22,12 @@ from mpmesh_core.training.skeleton_data import PersonSample
 Array = np.ndarray
 DEFAULT_FOV_DEG = 60.0  # on the longer side, where a photo does not tell
 _KEYPOINTS = {"lsp14": "lsp", "coco17": "coco", "mediapipe33": "mediapipe"}
-_LEAST_VISIBILITY = 0.2
-_LEAST_BOX = 40.0  # [px], height or width of what can be seen
+_JOINTS_OF_COCO = {
+    5: 16, 6: 17, 7: 18, 8: 19, 9: 20, 10: 21, 13: 4, 14: 5, 15: 7, 16: 8,
+}  # fmt: skip
+"""COCO keypoints of arms and legs that lie within two centimetres of a joint of the skeleton."""
+LEAST_VISIBLE = 0.2  # part of a person that can be seen
+LEAST_SIZE = 40.0  # [px], height or width of what can be seen
 _FITTED_2D = 0.5  # weight of a fitted body's projection beside a real 2D label
 _LEAST_TRUST = 0.05  # in the 3D of landmarks that the teacher does not see
 
@@ -43,6 +48,8 @@ def labelled_people(images: Iterable[LabelledImage]) -> Iterator[tuple[Array, Pe
                 for name, labels in person.keypoints.items()
                 if name in _KEYPOINTS
             }
+            if "coco" in points2d:
+                points2d["points"] = _joints_of_coco(points2d["coco"])
             points3d = {}
             if person.teacher3d is not None:
                 trust = points2d["mediapipe"][:, 2:].clip(_LEAST_TRUST, 1)
@@ -50,8 +57,20 @@ def labelled_people(images: Iterable[LabelledImage]) -> Iterator[tuple[Array, Pe
             yield picture, PersonSample(camera.K, person.box, points3d, points2d)
 
 
+def _joints_of_coco(coco: Array) -> Array:
+    """(29, 3) points and weights from COCO keypoints (17, 3), where both mean the same."""
+    points = np.zeros((len(POINTS), 3), np.float32)
+    points[list(_JOINTS_OF_COCO.values())] = coco[list(_JOINTS_OF_COCO)]
+    points[:, 2] *= _FITTED_2D
+    return points
+
+
 def scene_people(
-    scenes: Iterable[Scene], body: BodyModel, real: bool
+    scenes: Iterable[Scene],
+    body: BodyModel,
+    real: bool,
+    least_visible: float = LEAST_VISIBLE,
+    least_size: float = LEAST_SIZE,
 ) -> Iterator[tuple[Array, PersonSample]]:
     """People of scenes with bodies; those too small or too hidden are left out.
 
@@ -59,19 +78,25 @@ def scene_people(
         scenes: synthetic ones, or photos with fitted bodies.
         body: the model that the scenes' parameters speak of.
         real: whether bodies are fits: then real 2D labels win over the body's projection, which
-            counts as far as the fit is trusted.
+            counts as far as the fit is trusted; their visibility is not known.
+        least_visible: people of whom a smaller part can be seen are left out.
+        least_size: so are those of whom fewer pixels can be seen, the longer way.
     """
     for scene in scenes:
-        people = [person for person in scene.people if _is_usable(person, real)]
+        people = [
+            person
+            for person in scene.people
+            if _size(person) >= least_size and (real or person.visibility >= least_visible)
+        ]
         if people:
             for person, sample in zip(people, _scene_samples(scene, people, body)):
                 yield scene.image, _with_labels(sample, person) if real else sample
 
 
-def _is_usable(person: PersonTruth, real: bool) -> bool:
+def _size(person: PersonTruth) -> float:
+    """Longer side [px] of what can be seen."""
     box = person.box if person.visible_box is None else person.visible_box
-    large = max(box[2] - box[0], box[3] - box[1]) >= _LEAST_BOX
-    return bool(large and (real or person.visibility >= _LEAST_VISIBILITY))
+    return float((box[2:] - box[:2]).max())
 
 
 def _scene_samples(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from itertools import islice
+from collections.abc import Iterator
+from itertools import chain, islice
 from pathlib import Path
 
 import cv2
@@ -10,14 +11,26 @@ import torch
 from torch import Tensor
 
 from mpmesh_core.body import load_body
-from mpmesh_core.networks.checkpoint import save_checkpoint
+from mpmesh_core.errors import WeightsError
+from mpmesh_core.networks.checkpoint import read_checkpoint, save_checkpoint
 from mpmesh_core.networks.mobilenet import MobileNet
 from mpmesh_core.networks.skeleton import SkeletonConfig, SkeletonNetwork
-from mpmesh_core.training.backbone_init import start_from_tflite
-from mpmesh_core.training.labels import keypoint_image_names, read_coco_subset, read_lspet
+from mpmesh_core.training.backbone_init import read_landmarks, start_from_tflite
+from mpmesh_core.training.labels import (
+    LabelledImage,
+    keypoint_image_names,
+    read_coco_subset,
+    read_lspet,
+    read_pennfudan,
+)
 from mpmesh_core.training.scene import ShardFolder
 from mpmesh_core.training.skeleton_data import write_people
-from mpmesh_core.training.skeleton_sources import labelled_people, scene_people
+from mpmesh_core.training.skeleton_sources import (
+    LEAST_SIZE,
+    LEAST_VISIBLE,
+    labelled_people,
+    scene_people,
+)
 
 CALIBRATION_PHOTOS = 96
 CALIBRATION_SIZE = 192  # [px]
@@ -25,10 +38,17 @@ _STARTS = {
     "mobilenetv2": ("coral/tf2_mobilenet_v2_1.0_224_ptq.tflite", False),
     "blazepose": ("mediapipe-pose/pose_landmark_lite.tflite", True),
 }
+LEAST_HEIGHT = 64.0  # [px] of a street photo's people
 LSP_HELD_OUT = 200  # photos at the end, which validation takes
 
 
-def skeleton_start(data: Path, output: Path, backbone: str = "blazepose", seed: int = 0) -> Path:
+def skeleton_start(
+    data: Path,
+    output: Path,
+    backbone: str = "blazepose",
+    seed: int = 0,
+    older: Path | None = None,
+) -> Path:
     """Write an untrained light skeleton network on a trained backbone.
 
     Batch norm is made anew from the statistics of photos, none of them a test photo; the backbone
@@ -39,15 +59,41 @@ def skeleton_start(data: Path, output: Path, backbone: str = "blazepose", seed: 
         output: the checkpoint.
         backbone: `mobilenetv2` (ImageNet) or `blazepose` (MediaPipe's landmark network).
         seed: of the rest of the network.
+        older: a skeleton checkpoint on the same backbone, whose weights are taken wherever name
+            and shape agree: so a network that got new parts goes on from what it knew.
+
+    Raises:
+        WeightsError: `older` is no such checkpoint.
     """
     torch.manual_seed(seed)
-    network = SkeletonNetwork(SkeletonConfig(backbone=backbone))
+    network = SkeletonNetwork(SkeletonConfig(backbone=backbone, reader=backbone == "blazepose"))
     assert isinstance(network.backbone, MobileNet)  # the default variant is the light one
     file, from_zero = _STARTS[backbone]
     photos = _calibration_photos(data / "train2d")
     start_from_tflite(network.backbone, data / "teachers" / file, photos, from_zero)
+    if network.reader is not None:
+        read_landmarks(network.reader, network.backbone, data / "teachers" / file)
+    if older is not None:
+        take_over(network, older)
     save_checkpoint(output, network, network.config_dict())
     return output
+
+
+def take_over(network: SkeletonNetwork, older: Path) -> None:
+    """Give a network an older checkpoint's tensors wherever name and shape agree.
+
+    Raises:
+        WeightsError: no skeleton checkpoint, or one on another backbone.
+    """
+    header, tensors = read_checkpoint(older)
+    if (header["kind"], header["config"].get("backbone")) != (
+        SkeletonNetwork.KIND,
+        network.config.backbone,
+    ):
+        raise WeightsError(f"{older} is no skeleton network on {network.config.backbone}")
+    own = network.state_dict()
+    known = {k: v for k, v in tensors.items() if k in own and own[k].shape == v.shape}
+    network.load_state_dict(own | known)
 
 
 def _calibration_photos(folder: Path) -> Tensor:
@@ -62,18 +108,41 @@ def _calibration_photos(folder: Path) -> Tensor:
     return torch.stack(pictures).permute(0, 3, 1, 2) / 127.5 - 1
 
 
-def prepare_people(source: Path, output: Path, real: bool = False, body: str = "open") -> int:
-    """Cut out the people of a folder of scenes, or of LSP-extended with its 2D labels only.
+def prepare_people(
+    source: Path,
+    output: Path,
+    real: bool = False,
+    least_visible: float = LEAST_VISIBLE,
+    least_size: float = LEAST_SIZE,
+) -> int:
+    """Cut out the people of a folder of scenes, or of photos with 2D labels only.
 
     Args:
-        source: folder of scene shards, or of lspet_labels.npz and lspet_images.tar.
+        source: folder of scene shards; or a data folder, whose Penn-Fudan and COCO photos are
+            labelled by a teacher; or that of lspet_labels.npz and lspet_images.tar.
         output: folder for the trainer.
         real: whether the scenes' bodies are fits to photos.
-        body: model that the scenes' parameters speak of.
+        least_visible, least_size: of the scenes' people; see `scene_people`.
 
     Returns:
         The number of people.
     """
     if (source / "lspet_labels.npz").is_file():
         return write_people(output, labelled_people(read_lspet(source, 0, -LSP_HELD_OUT)))
-    return write_people(output, scene_people(ShardFolder(source), load_body(body), real))
+    if (source / "train2d").is_dir():
+        return write_people(output, labelled_people(_street_photos(source)))
+    people = scene_people(ShardFolder(source), load_body("open"), real, least_visible, least_size)
+    return write_people(output, people)
+
+
+def _street_photos(data: Path) -> Iterator[LabelledImage]:
+    """Photos with boxes, none of them a test photo, with a teacher's 2D keypoints."""
+    from mpmesh_core.training.teaching import Teachers  # needs the teachers' packages
+
+    teachers, folder = Teachers(data / "teachers"), data / "train2d"
+    tests = keypoint_image_names(folder / "person_keypoints_derived.json")
+    photos = chain(
+        read_pennfudan(folder / "pennfudan"), read_coco_subset(folder / "coco128x2", exclude=tests)
+    )
+    for photo in photos:
+        yield teachers.label_2d(photo, LEAST_HEIGHT)

@@ -23,6 +23,7 @@ COCO_IN_MEDIAPIPE = (0, 2, 5, 7, 8, 11, 12, 13, 14, 15, 16, 23, 24, 25, 26, 27, 
 FOLLOWS = {17: 9, 19: 9, 21: 9, 18: 10, 20: 10, 22: 10, 29: 15, 31: 15, 30: 16, 32: 16}
 """Landmarks without a COCO twin, and whose trust they share: fingers the wrist, feet the ankle."""
 
+_LEAST_SEEN = 6  # keypoints that the heatmap teacher must see to be believed alone
 _GOOD = 0.75  # score that ends the search for how a person lies in the picture
 
 
@@ -82,6 +83,25 @@ class Teachers:
         complete = image.complete and len(kept) == len(image.people)
         return replace(image, people=kept, complete=complete)
 
+    def label_2d(self, image: LabelledImage, least_height: float) -> LabelledImage:
+        """Return the photo with its people's COCO keypoints from the heatmap teacher alone.
+
+        For people half hidden or cut off, on whom the landmark network fails.
+
+        Args:
+            image: with boxes.
+            least_height: of a box [px].
+        """
+        picture = image.decode()
+        kept = []
+        for person in image.people:
+            if person.crowd or person.box[3] - person.box[1] < least_height:
+                continue
+            keypoints = _seen(self._heatmaps(picture, person.box))
+            if (keypoints[:, 2] > 0).sum() >= _LEAST_SEEN:
+                kept.append(replace(person, keypoints={"coco17": keypoints.astype(np.float32)}))
+        return replace(image, people=tuple(kept))
+
     def _read(self, picture: Array, box: Array) -> TeacherPose:
         """The best of the readings; the first good one ends the search."""
         coco = self._heatmaps(picture, box)
@@ -111,10 +131,16 @@ def agree(reading: Reading, coco: Array, reach: float = 0.2) -> TeacherPose:
     both[twins, 2] *= trust
     for extra, owner in FOLLOWS.items():
         both[extra, 2] *= trust[owner]
-    seen = np.minimum(1, coco[:, 2] / 0.5) * (coco[:, 2] > 0.2)
-    keypoints = np.column_stack([coco[:, :2], seen * trust]).astype(np.float32)
+    keypoints = _seen(coco).astype(np.float32)
+    keypoints[:, 2] *= trust
     limbs = np.arange(17) >= 5
     judged = limbs & (landmarks[twins, 2] > 0.5) & (coco[:, 2] > 0.2)
     disagreement = float(np.median(apart[judged])) if judged.sum() >= 4 else float("inf")
     score = reading.presence * float(landmarks[11:29, 2].mean() + both[11:29, 2].mean()) / 2
     return TeacherPose(both, keypoints, reading.world, reading.presence, disagreement, score)
+
+
+def _seen(coco: Array) -> Array:
+    """Keypoints (17, 3) with a weight instead of the heatmap's peak."""
+    weight = np.minimum(1, coco[:, 2] / 0.5) * (coco[:, 2] > 0.2)
+    return np.column_stack([coco[:, :2], weight])

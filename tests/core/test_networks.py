@@ -206,6 +206,7 @@ class TestSkeletonNetwork:
         network = SkeletonNetwork().train()
         found, maps, decoded = network.outputs(torch.rand(2, 3, 128, 128) * 255)
         terms = [found["twist"].sum(-1), found["betas"]]
+        terms += [found["points3d"], found["points2d"], found["confidence"]]
         for points in (maps, *network.extra_points(decoded).values()):
             terms += [points.points3d, points.points2d, points.log_scale]
         torch.cat([(term * torch.randn_like(term)).flatten() for term in terms]).sum().backward()

@@ -1,6 +1,7 @@
 """The whole line with the shipped weights: independence of people, empty frames, NaN, options."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from mpmesh_core.camera import Camera
 from mpmesh_core.engines import Engine
 from mpmesh_core.errors import NumericalError
 from mpmesh_core.pipeline import Pipeline, PipelineConfig
+from mpmesh_core.training.synthetic.demo_clip import demo_clip
 from mpmesh_core.types import Array, Detections
 
 WIDTH, HEIGHT = 640, 480
@@ -57,17 +59,24 @@ def unrefined() -> Pipeline:
     return Pipeline(config)
 
 
+SCENE = next(iter(demo_clip(frames=1, size=(WIDTH, HEIGHT))))
+
+
 @pytest.fixture
 def picture() -> Array:
-    rng = np.random.default_rng(0)
-    coarse = rng.integers(0, 255, (12, 16, 3), dtype=np.uint8)
-    return np.ascontiguousarray(coarse.repeat(40, 0).repeat(40, 1))
+    return SCENE.image
 
 
 def boxes(count: int) -> Array:
+    """Boxes of the people in the picture, best seen first; then shifted ones of the same people."""
+    seen = sorted(
+        (person for person in SCENE.people if person.visible_box is not None),
+        key=lambda person: -person.visibility,
+    )
+    known = np.stack([person.visible_box for person in seen])
     rng = np.random.default_rng(1)
-    low = rng.uniform([0, 0], [500, 300], (count, 2))
-    return np.concatenate([low, low + rng.uniform([40, 90], [140, 180], (count, 2))], axis=1)
+    more = known[rng.integers(len(known), size=count)] + rng.uniform(-20, 20, (count, 1))
+    return np.concatenate([known, more])[:count]
 
 
 class TestOnePersonAlone:
@@ -131,6 +140,33 @@ class TestNaN:
         pipeline.skeleton = Spoiled(pipeline.skeleton, [0, 1])
         with pytest.raises(NumericalError, match="skeleton network"):
             pipeline(picture, CAMERA)
+
+
+class TestNobodyThere:
+    def test_a_box_that_nobody_can_be_placed_in_is_an_empty_frame(
+        self, pipeline: Pipeline, picture: Array, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A false detection is no fault of the network's numbers."""
+        monkeypatch.setattr(pipeline, "detector", GivenBoxes([[200, 100, 300, 300]]))
+        read = pipeline.skeleton.run
+
+        def unseen(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+            found = read(inputs)
+            return found | {"points2d": found["points2d"] * 0 - 400.0}
+
+        monkeypatch.setattr(pipeline.skeleton, "run", unseen)
+        assert pipeline(picture, CAMERA).people == []
+
+    def test_identities_go_on_from_source_to_source(self) -> None:
+        pipeline = Pipeline(PipelineConfig(device="cpu", backend="onnxruntime", refine=False))
+        tracker = pipeline.tracker
+        assert tracker is not None
+        tracker.state = replace(tracker.state, next_id=7)
+        pipeline.start(sequence=False)
+        assert pipeline.tracker is None
+        pipeline.start()
+        assert pipeline.tracker is not None
+        assert pipeline.tracker.state.next_id == 7
 
 
 class TestSmoothing:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from mpmesh_core.crop import CropCameras
 from mpmesh_core.engines.export import check_parity, export_onnx
-from mpmesh_core.errors import ShapeError, WeightsError
+from mpmesh_core.errors import NumericalError, ShapeError, WeightsError
 from mpmesh_core.networks.checkpoint import load_checkpoint, save_checkpoint
 from mpmesh_core.networks.refiner import CAMERA_START, RefinerConfig, RefinerNetwork
 from mpmesh_core.refine import (
@@ -231,6 +231,8 @@ class TestPose6d:
 class _Engine:
     """A refiner as an engine."""
 
+    backend = "torch"
+
     def __init__(self, refiner: RefinerNetwork) -> None:
         self.refiner = refiner
 
@@ -280,6 +282,13 @@ class TestRefine:
         assert torch.equal(after[[0, 1, 3]], before[[0, 1, 3]])
         assert torch.allclose(after[2], rotations[2], atol=1e-5)
         assert torch.equal(shape[2], betas[2])
+
+    def test_nan_for_everybody_is_an_error(self):
+        spoiled = network()
+        with torch.no_grad():
+            spoiled.embed.weight.fill_(float("nan"))
+        with pytest.raises(NumericalError, match=r"refiner network .* --no-refine"):
+            refine(_Engine(spoiled), *scene(2))
 
     def test_wrong_shapes(self):
         skeletons, rotations, betas, roots, crops = scene(2)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -17,11 +19,22 @@ from torch import Tensor
 from mpmesh_core.body import load_body
 from mpmesh_core.camera import Camera
 from mpmesh_core.crop import look_at
-from mpmesh_core.errors import InputError, MissingFileError
+from mpmesh_core.errors import InputError, MissingFileError, WeightsError
 from mpmesh_core.ik import twist_from_rotations
-from mpmesh_core.networks.checkpoint import load_checkpoint
-from mpmesh_core.networks.skeleton import PointMaps, SkeletonConfig
-from mpmesh_core.training import augment, backbone_init, skeleton, skeleton_data, skeleton_losses
+from mpmesh_core.joints import COCO_KEYPOINTS, POINTS
+from mpmesh_core.networks.checkpoint import load_checkpoint, save_checkpoint
+from mpmesh_core.networks.landmark_reader import LandmarkReader
+from mpmesh_core.networks.mobilenet import MobileNet
+from mpmesh_core.networks.refiner import RefinerNetwork
+from mpmesh_core.networks.skeleton import PointMaps, SkeletonConfig, SkeletonNetwork
+from mpmesh_core.training import (
+    augment,
+    backbone_init,
+    skeleton,
+    skeleton_data,
+    skeleton_losses,
+    skeleton_start,
+)
 from mpmesh_core.training.labels import LabelledImage
 from mpmesh_core.training.labels.base import PersonLabel
 from mpmesh_core.training.scene import PersonTruth, Scene, encode_jpeg
@@ -142,6 +155,19 @@ class TestLabelledPeople:
         np.testing.assert_allclose(sample.points3d["mediapipe"][:, 3], 0.4)
         assert sample.arrays()["points3d"][:, 3].sum() == 0  # no body, so no weight
 
+    def test_coco_limbs_teach_the_skeleton_too(self) -> None:
+        picture = np.full((60, 80, 3), 90, np.uint8)
+        coco = np.arange(51, dtype=np.float32).reshape(17, 3) % 40
+        coco[:, 2] = 1
+        person = PersonLabel(np.array([10, 5, 50, 55], np.float32), {"coco17": coco})
+        image = LabelledImage("a.jpg", "coco128", encode_jpeg(picture), 80, 60, (person,))
+        ((_, sample),) = labelled_people([image])
+        points = sample.points2d["points"]
+        for name, joint in (("left_wrist", "left_wrist"), ("right_knee", "right_knee")):
+            row = coco[COCO_KEYPOINTS.index(name)]
+            np.testing.assert_allclose(points[POINTS.index(joint)], [*row[:2], 0.5])
+        assert points[POINTS.index("left_hip"), 2] == 0  # COCO's hips lie elsewhere
+
 
 class TestLosses:
     def _maps(self, points3d: torch.Tensor, points2d: torch.Tensor) -> PointMaps:
@@ -186,6 +212,34 @@ class TestLosses:
         assert total == 0
         assert found.grad is not None
         assert torch.isfinite(found.grad).all()
+
+
+class TestFinalLosses:
+    def _labels(self) -> tuple[Tensor, Tensor]:
+        torch.manual_seed(0)
+        points3d, points2d = torch.randn(2, 29, 4), torch.randn(2, 29, 3) * 50
+        points3d[..., 3] = points2d[..., 2] = (torch.arange(29) < 20).float()
+        return points3d, points2d
+
+    def test_truth_costs_only_what_it_claims(self) -> None:
+        points3d, points2d = self._labels()
+        found = {"points3d": points3d[..., :3] + 0.4, "points2d": points2d[..., :2]}
+        found["confidence"] = torch.full((2, 29), 0.5)  # an expected error of 8 px
+        losses = skeleton_losses.final_losses(found, points3d, points2d, 0.01)
+        for name in ("relative", "bones", "image"):
+            assert losses[name] < 1e-5, name
+        assert losses["likelihood"] == pytest.approx(np.log(8.0), abs=1e-4)
+
+    def test_unknown_points_do_not_matter(self) -> None:
+        points3d, points2d = self._labels()
+        found = {"points3d": torch.randn(2, 29, 3), "points2d": torch.randn(2, 29, 2)}
+        found["confidence"] = torch.full((2, 29), 0.3)
+        tame = skeleton_losses.final_losses(found, points3d, points2d, 0.01)
+        for name in ("points3d", "points2d"):
+            found[name] = torch.cat((found[name][:, :20], found[name][:, 20:] + 99), 1)
+        odd = skeleton_losses.final_losses(found, points3d, points2d, 0.01)
+        for name, value in tame.items():
+            torch.testing.assert_close(odd[name], value)
 
 
 class TestAbsoluteLoss:
@@ -258,6 +312,31 @@ class TestTraining:
         assert not any(name.startswith(frozen) for name in changed)
         assert any(name.startswith("backbone.stages.2.") for name in changed)
 
+    def test_frozen_stages_run_fused_and_say_the_same(self, store: Path, tmp_path: Path) -> None:
+        trainer = skeleton.SkeletonTrainer(_config(store, tmp_path, frozen_stages=2))
+        backbone, image = trainer.network.backbone, torch.rand(1, 3, 64, 64) * 2 - 1
+        parts = [backbone.stem, *backbone.stages[:2]]
+        with torch.inference_mode():
+            slow = image
+            for part in parts:
+                slow = part(slow)
+            fast = backbone._fused[0](image)
+        torch.testing.assert_close(fast, slow, rtol=1e-4, atol=1e-4)
+        assert not any("fused" in name for name in trainer.network.state_dict())
+
+    def test_nothing_is_fused_where_all_learn(self, store: Path, tmp_path: Path) -> None:
+        trainer = skeleton.SkeletonTrainer(_config(store, tmp_path))
+        stem = trainer.network.backbone.stem.conv.weight.clone()
+        trainer.train_step(skeleton.Batches(trainer.config, 0).make(0))
+        assert not torch.equal(trainer.network.backbone.stem.conv.weight, stem)
+
+    def test_a_start_of_another_kind_is_refused(self, store: Path, tmp_path: Path) -> None:
+        refiner = RefinerNetwork()
+        path = tmp_path / "refiner.safetensors"
+        save_checkpoint(path, refiner, refiner.config_dict())
+        with pytest.raises(WeightsError, match="holds a RefinerNetwork"):
+            skeleton.SkeletonTrainer(_config(store, tmp_path / "b", start=str(path)))
+
     def test_schedule_rises_and_ends_at_zero(self) -> None:
         rates = [one_cycle(p, 0.1) for p in np.linspace(0, 1, 101)]
         assert np.argmax(rates) == 10
@@ -292,6 +371,76 @@ class TestSpread:
         assert logits.grad is not None
         assert (logits.grad[0, 0, 18:23] < 0).all()
         assert (logits.grad[0, 0, :8] > 0).all()
+
+
+class TestTakeOver:
+    SMALL = SkeletonConfig(backbone="blazepose", features=32, hidden=32)
+
+    def test_what_fits_is_kept_and_new_parts_stay(self, tmp_path: Path) -> None:
+        old, new = SkeletonNetwork(self.SMALL), SkeletonNetwork(replace(self.SMALL, reader=True))
+        save_checkpoint(tmp_path / "old.safetensors", old, old.config_dict())
+        reader = {k: v.clone() for k, v in new.reader.state_dict().items()}
+        skeleton_start.take_over(new, tmp_path / "old.safetensors")
+        for name, value in old.state_dict().items():
+            torch.testing.assert_close(new.state_dict()[name], value, msg=name)
+        for name, value in reader.items():
+            torch.testing.assert_close(new.reader.state_dict()[name], value, msg=name)
+
+    def test_another_backbone_is_refused(self, tmp_path: Path) -> None:
+        other = SkeletonNetwork(replace(self.SMALL, backbone="mobilenetv2"))
+        save_checkpoint(tmp_path / "other.safetensors", other, other.config_dict())
+        with pytest.raises(WeightsError, match="no skeleton network on blazepose"):
+            skeleton_start.take_over(SkeletonNetwork(self.SMALL), tmp_path / "other.safetensors")
+
+
+class TestLandmarkReader:
+    def test_published_stages_stay_and_run_fused(self, store: Path, tmp_path: Path) -> None:
+        network = SkeletonConfig(backbone="blazepose", reader=True, features=32, hidden=32)
+        trainer = skeleton.SkeletonTrainer(
+            _config(store, tmp_path, network=network, frozen_stages=4)
+        )
+        reader = trainer.network.reader
+        before = {k: v.clone() for k, v in reader.state_dict().items()}
+        early = torch.randn(2, 24, 8, 8)
+        with torch.inference_mode():
+            torch.testing.assert_close(
+                reader._fused[0](early), reader.top.eval()(reader.stages.eval()(early)),
+                rtol=1e-3, atol=1e-3,
+            )  # fmt: skip
+        trainer.network.joints.shift.weight.data.normal_()  # so that the reader matters
+        batch = skeleton.Batches(replace(trainer.config, size=256, batch=2), 0).make(0)
+        trainer.train_step(batch)
+        changed = {
+            k.split(".")[0] for k, v in reader.state_dict().items() if (v != before[k]).any()
+        }
+        assert not changed & {"stages", "top"}
+        assert {"first", "trunk", "image", "world"} <= changed
+
+    def test_wrong_company_is_refused(self) -> None:
+        with pytest.raises(WeightsError, match="needs the light variant on blazepose"):
+            SkeletonNetwork(SkeletonConfig(reader=True))
+
+    def test_says_what_the_published_network_says(self) -> None:
+        """To a pixel and two centimetres: the encoder's norms are folded anew."""
+        data = os.environ.get("MPMESH_TEST_DATA")
+        if not data:
+            pytest.skip("MPMESH_TEST_DATA does not name the data folder")
+        pytest.importorskip("ai_edge_litert", reason="ai-edge-litert is not installed")
+        from mpmesh_core.training.teachers import LandmarkTeacher
+
+        file = Path(data) / "teachers/mediapipe-pose/pose_landmark_lite.tflite"
+        photo = cv2.imread(str(Path(data) / "photos/darknet/data/person.jpg"))[..., ::-1]
+        crop = cv2.resize(np.ascontiguousarray(photo[70:420, 130:320]), (256, 256))
+        backbone, reader = MobileNet("blazepose"), LandmarkReader()
+        images = torch.from_numpy(crop)[None].permute(0, 3, 1, 2) / 127.5 - 1
+        backbone_init.start_from_tflite(backbone, file, images, from_zero=True)
+        backbone_init.read_landmarks(reader, backbone, file)
+        with torch.inference_mode():
+            found = reader.eval()(backbone.eval().early(images))[0].numpy()
+        teacher = LandmarkTeacher(file)
+        image, world, _ = teacher._read(crop.astype(np.float32) / 255)
+        assert np.abs((found[:, :2] + 1) / 2 - image[:33, :2]).max() < 3 / 256
+        assert np.abs(found[:, 4:] - world[:33]).max() < 0.03
 
 
 class TestBackboneStart:

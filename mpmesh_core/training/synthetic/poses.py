@@ -25,7 +25,7 @@ JITTER = np.deg2rad(
 )  # [rad] standard deviation per joint
 SOURCES = {"cmu_mocap": 0.52, "deepmimic": 0.32, "makehuman": 0.16}
 """Share of each source in the recorded poses."""
-COMPOSED = 0.22  # share of composed postures where there are recorded ones too
+COMPOSED = 0.34  # share of composed postures where there are recorded ones too
 RARE = {
     "walking_extra": 0.7, "backflip": 0.3, "cartwheel": 0.3, "sideflip": 0.3, "roll": 0.3,
     "getup": 0.4, "crawl": 0.5, "fly": 0.2, "gym": 0.4,
@@ -109,12 +109,11 @@ def shake(rng: Random, rotations: Array, scale: float) -> Array:
 def compose(rng: Random) -> Pose:
     """A posture put together from a way to hold the legs and one for each arm."""
     rotations = np.tile(np.eye(3, dtype=np.float32), (24, 1, 1))
-    kind = rng.choice(["stand", "sit", "squat", "kneel", "lunge", "floor"],
-                      p=[0.35, 0.3, 0.08, 0.07, 0.1, 0.1])  # fmt: skip
+    kind = rng.choice(list(_LEGS), p=LEG_SHARES)
     _LEGS[kind](rng, rotations)
     for side in (1, -1):
         _arm(rng, rotations, side)
-    lean, twist = rng.normal(0, 10), rng.normal(0, 10)
+    lean, twist = rng.normal(*SPINE_LEAN.get(kind, (0, 10))), rng.normal(0, 12)
     for joint in (3, 6, 9):
         rotations[joint] = turn("x", lean / 3) @ turn("y", twist / 3) @ rotations[joint]
     rotations[12] = turn("y", rng.normal(0, 12)) @ turn("x", rng.normal(0, 7))
@@ -162,11 +161,31 @@ def _legs_lunge(rng: Random, rotations: Array) -> None:
     rotations[8] = turn("x", rng.uniform(0, 25))
 
 
+def _legs_bend(rng: Random, rotations: Array) -> None:
+    """Bent forward over legs that stand, side by side or one before the other."""
+    bend = rng.uniform(20, 105)
+    rotations[0] = turn("x", bend)
+    step = rng.uniform(0, 45)
+    for hip, knee, side, ahead in ((1, 4, 1, step), (2, 5, -1, -step)):
+        rotations[hip] = turn("z", side * rng.uniform(0, 20)) @ turn("x", -bend - ahead)
+        rotations[knee] = turn("x", abs(rng.normal(0.3 * step, 15)))
+
+
+def _legs_floor_sit(rng: Random, rotations: Array) -> None:
+    """Sitting on the floor, legs stretched out, drawn up or one of each."""
+    back = rng.normal(-10, 15)
+    rotations[0] = turn("x", back)
+    for hip, knee, side in ((1, 4, 1), (2, 5, -1)):
+        fold = rng.choice([abs(rng.normal(0, 12)), rng.uniform(30, 135)])
+        rotations[hip] = turn("y", side * rng.uniform(-5, 45)) @ turn("x", -85 - back - 0.45 * fold)
+        rotations[knee] = turn("x", fold)
+
+
 def _legs_floor(rng: Random, rotations: Array) -> None:
-    """Sitting or lying on the floor."""
+    """Lying on the back, the front or a side, or half upright."""
     rotations[0] = turn(
         "x", rng.choice([rng.normal(-15, 10), rng.normal(-85, 5), rng.normal(85, 5)])
-    )
+    ) @ turn("y", rng.choice([0.0, rng.uniform(-90, 90)]))
     for hip, knee, side in ((1, 4, 1), (2, 5, -1)):
         lift = rng.uniform(0, 110)
         rotations[hip] = turn("y", side * rng.uniform(-5, 40)) @ turn("x", -lift)
@@ -175,8 +194,11 @@ def _legs_floor(rng: Random, rotations: Array) -> None:
 
 _LEGS = {
     "stand": _legs_stand, "sit": _legs_sit, "squat": _legs_squat, "kneel": _legs_kneel,
-    "lunge": _legs_lunge, "floor": _legs_floor,
+    "lunge": _legs_lunge, "bend": _legs_bend, "floor_sit": _legs_floor_sit, "floor": _legs_floor,
 }  # fmt: skip
+LEG_SHARES = (0.22, 0.22, 0.08, 0.08, 0.08, 0.12, 0.12, 0.08)
+SPINE_LEAN = {"sit": (8, 15), "squat": (15, 15), "bend": (20, 25), "floor_sit": (20, 25)}
+"""Mean and deviation of the spine's bend forwards [degrees]; (0, 10) for the others."""
 
 
 ARMS = {

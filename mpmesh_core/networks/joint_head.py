@@ -1,0 +1,110 @@
+"""joint_head: what the heatmaps' points say together (f^TS of the paper, and a second look at f^P).
+
+In   decoded (N, C1, G, G) and features (N, C2, S, S), with heatmaps (N, 29, ...) on both grids;
+     points3d (N, 29, 3) [m, pelvis-relative], points2d (N, 29, 2) [crop px], log_scale (N, 29);
+     maybe readings (N, 33, 7) of the landmark reader
+Out  JointReading: corrections of points3d, points2d and log_scale, twist (N, 23, 2), betas (N, 10)
+
+A heatmap sees one point at a time, so where depth is uncertain it shrinks towards the middle. Here
+every point is a token (the features under its heatmap, where it was found, what the landmark
+reader says), and a small transformer lets them agree on bone lengths, symmetry and what a body can
+do.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from mpmesh_core.networks.landmark_reader import LANDMARKS, NUMBERS
+from mpmesh_core.networks.transformer import Layer
+
+POINTS = 29
+TWISTS = 23
+_HALF_CROP = 128.0  # [px]
+_METRES, _PIXELS = 0.2, 12.0  # what an output of 1 means
+_HEADS, _HEAD_DIM = 4, 48
+
+
+class JointReading(NamedTuple):
+    """What the tokens say."""
+
+    shift3d: Tensor  # (N, 29, 3) [m] to add to the points
+    shift2d: Tensor  # (N, 29, 2) [crop px]
+    log_scale: Tensor  # (N, 29), to add to the heatmaps'
+    twist: Tensor  # (N, 23, 2), unit (cos, sin)
+    betas: Tensor  # (N, 10)
+
+
+class JointHead(nn.Module):
+    """Tokens of 29 points through a transformer."""
+
+    def __init__(
+        self,
+        decoded: int,
+        features: int,
+        reader: bool = False,
+        width: int = 192,
+        layers: int = 3,
+    ) -> None:
+        super().__init__()
+        if reader:
+            self.mix = nn.Linear(LANDMARKS, POINTS)  # which landmarks speak of a point
+            self.reading = nn.Linear(NUMBERS, width)
+            self.readings = nn.Linear(LANDMARKS * NUMBERS, width)
+        self.local = nn.Linear(decoded + features, width)
+        self.whole = nn.Linear(features, width)
+        self.place = nn.Linear(3 + 2 + 1, width)
+        self.name = nn.Parameter(torch.randn(POINTS, width) * 0.02)
+        self.layers = nn.ModuleList(
+            Layer(width, _HEADS, _HEAD_DIM, 2 * width) for _ in range(layers)
+        )
+        self.norm = nn.LayerNorm(width)
+        self.shift = nn.Linear(width, 3 + 2 + 1)
+        self.twist = nn.Parameter(torch.randn(TWISTS, width, 2) * 0.01)
+        self.twist_bias = nn.Parameter(torch.tensor([[1.0, 0.0]]).repeat(TWISTS, 1))
+        self.betas = nn.Linear(width, 10)
+        for last in (self.shift, self.betas):  # untrained, it moves nothing
+            nn.init.zeros_(last.weight)
+            nn.init.zeros_(last.bias)
+
+    def forward(
+        self,
+        under: Tensor,
+        features: Tensor,
+        points3d: Tensor,
+        points2d: Tensor,
+        log_scale: Tensor,
+        readings: Tensor | None = None,
+    ) -> JointReading:
+        """Read the points.
+
+        Args:
+            under: (N, 29, C1 + C2) mean of the maps under each point's heatmap.
+            features: (N, C2, S, S).
+            points3d, points2d, log_scale, readings: see the module.
+        """
+        place = torch.cat(
+            (points3d / _METRES, points2d / _HALF_CROP - 1, log_scale.unsqueeze(-1)), -1
+        )
+        whole = self.whole(features.mean((2, 3)).float())
+        tokens = self.local(under) + self.place(place) + self.name + whole.unsqueeze(1)
+        if readings is not None:
+            tokens = tokens + self.reading(self.mix(readings.transpose(1, 2)).transpose(1, 2))
+            tokens = tokens + self.readings(readings.flatten(1)).unsqueeze(1)
+        for layer in self.layers:
+            tokens = layer(tokens)
+        tokens = self.norm(tokens)
+        shift = self.shift(tokens).float()
+        turned = torch.einsum("njk,jko->njo", tokens[:, 1 : 1 + TWISTS].float(), self.twist)
+        twist = turned + self.twist_bias
+        norm = (twist * twist).sum(-1, keepdim=True).clamp(min=1e-12).sqrt()
+        return JointReading(
+            shift3d=shift[..., :3] * _METRES,
+            shift2d=shift[..., 3:5] * _PIXELS,
+            log_scale=shift[..., 5],
+            twist=twist / norm,
+            betas=self.betas(tokens.mean(1)).float(),
+        )

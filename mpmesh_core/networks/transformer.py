@@ -1,0 +1,35 @@
+"""transformer: the pre-norm layer of refiner and joint head."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+UNSEEN = -1e4  # a score whose softmax is exactly 0, in half precision too
+
+
+class Layer(nn.Module):
+    """A pre-norm transformer layer whose attention leaves out masked tokens."""
+
+    def __init__(self, width: int, heads: int, head_dim: int, mlp: int) -> None:
+        super().__init__()
+        inner = heads * head_dim
+        self.heads = heads
+        self.attention_norm = nn.LayerNorm(width)
+        self.queries_keys_values = nn.Linear(width, 3 * inner)
+        self.attended = nn.Linear(inner, width)
+        self.mlp = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, mlp), nn.GELU(), nn.Linear(mlp, width)
+        )
+
+    def forward(self, tokens: Tensor, seen: Tensor | None = None) -> Tensor:
+        """(B, T, width) tokens; seen (B, 1, 1, T) bool, which tokens count; None: all."""
+        x = self.queries_keys_values(self.attention_norm(tokens))
+        queries, keys, values = x.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        scores = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(2, 3)
+        # Written out: exporters do not agree on the mask of torch's fused attention.
+        if seen is not None:
+            scores = torch.where(seen, scores, UNSEEN)
+        share = scores.softmax(-1)
+        tokens = tokens + self.attended((share @ values).transpose(1, 2).flatten(2))
+        return tokens + self.mlp(tokens)

@@ -1,0 +1,69 @@
+"""The joint head: shapes, what it does untrained, and that people do not mix."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mpmesh_core.networks.joint_head import POINTS, TWISTS, JointHead
+from mpmesh_core.networks.transformer import Layer
+
+
+def _inputs(people: int) -> tuple[Tensor, ...]:
+    return (
+        torch.randn(people, POINTS, 24),
+        torch.randn(people, 16, 8, 8),
+        torch.randn(people, POINTS, 3),
+        torch.rand(people, POINTS, 2) * 256,
+        torch.randn(people, POINTS),
+    )
+
+
+def _trained(seed: int = 0) -> JointHead:
+    torch.manual_seed(seed)
+    head = JointHead(8, 16, width=48, layers=2)
+    torch.nn.init.normal_(head.shift.weight)
+    torch.nn.init.normal_(head.betas.weight)
+    return head.eval()
+
+
+class TestJointHead:
+    def test_shapes_also_of_nobody(self) -> None:
+        for people in (0, 3):
+            reading = _trained()(*_inputs(people))
+            assert reading.shift3d.shape == (people, POINTS, 3)
+            assert reading.shift2d.shape == (people, POINTS, 2)
+            assert reading.log_scale.shape == (people, POINTS)
+            assert reading.twist.shape == (people, TWISTS, 2)
+            assert reading.betas.shape == (people, 10)
+
+    def test_untrained_it_moves_nothing(self) -> None:
+        reading = JointHead(8, 16)(*_inputs(2))
+        for value in (reading.shift3d, reading.shift2d, reading.log_scale, reading.betas):
+            assert not value.any()
+
+    def test_twists_have_length_one(self) -> None:
+        reading = _trained()(*_inputs(4))
+        torch.testing.assert_close(reading.twist.norm(dim=-1), torch.ones(4, TWISTS))
+
+    def test_one_person_does_not_depend_on_the_others(self) -> None:
+        head, inputs = _trained(), _inputs(5)
+        alone = head(*(x[2:3] for x in inputs))
+        for together, single in zip(head(*inputs), alone):
+            torch.testing.assert_close(together[2:3], single, rtol=1e-4, atol=1e-5)
+
+    def test_every_point_may_look_at_every_other(self) -> None:
+        head = _trained()
+        under, *rest = _inputs(1)
+        under.requires_grad_()
+        head(under, *rest).shift3d[0, 3].sum().backward()
+        assert under.grad is not None
+        assert (under.grad.abs().sum(-1) > 0).all()
+
+
+class TestLayer:
+    def test_a_mask_that_shows_all_changes_nothing(self) -> None:
+        torch.manual_seed(0)
+        layer, tokens = Layer(32, 4, 8, 64), torch.randn(2, 7, 32)
+        seen = torch.ones(2, 1, 1, 7, dtype=torch.bool)
+        torch.testing.assert_close(layer(tokens, seen), layer(tokens))
