@@ -29,7 +29,7 @@ from mpmesh_core.doubles import distinct
 from mpmesh_core.engines import Backend, Engine, choose_backend, load_engine
 from mpmesh_core.errors import DeviceError, NumericalError
 from mpmesh_core.foreshorten import foreshorten
-from mpmesh_core.ik import IKResult, solve_ik
+from mpmesh_core.ik import IKResult, solve_ik, twist_from_rotations
 from mpmesh_core.mirror import read_crops
 from mpmesh_core.people import people_from_bodies
 from mpmesh_core.placement import PlacementNoise, mix_absolute, place
@@ -84,6 +84,24 @@ def solve_pose(points: Tensor, skeletons: Skeletons, body: BodyModel) -> IKResul
     """Inverse kinematics towards `absolute_points` that have the body's bone lengths."""
     rest = body.rest_points(skeletons.betas)
     return solve_ik(foreshorten(points, rest, skeletons.confidence), rest, skeletons.twist)
+
+
+def onto_picture(
+    rotations: Tensor, betas: Tensor, skeletons: Skeletons, crops: CropCameras, body: BodyModel
+) -> Tensor:
+    """Bring refined bodies back to where the skeletons' image points are.
+
+    The refiner sees no pixels. Its depth, twist and shape stay; across the line of sight the joints
+    go where the picture shows them, again by inverse kinematics.
+
+    Returns:
+        (N, 24, 3, 3) rotations.
+    """
+    rest = body.rest_points(betas)
+    posed = body(rotations, betas, torch.zeros_like(betas[:, :3]), vertices=False).points
+    refined = replace(skeletons, points3d=posed - posed[:, :1], betas=betas)
+    refined = replace(refined, twist=twist_from_rotations(rotations, rest))
+    return solve_pose(absolute_points(refined, crops), refined, body).rotations
 
 
 def point_weights(skeletons: Skeletons) -> Tensor:
@@ -209,6 +227,7 @@ class Pipeline:
                     crops,
                     self.config.context,
                 )
+                rotations = onto_picture(rotations, betas, skeletons, crops, self.body)
         with self._timed("body"):
             bodies, ok = self._bodies(rotations, betas, skeletons, crops)
             return people_from_bodies(
