@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-import signal
 import sys
-import threading
 
 import typer
 
@@ -46,12 +44,10 @@ def _options(
 def main() -> None:
     """Run the command line; an error ends it with one line and its exit code.
 
-    `--debug` may stand anywhere. SIGTERM (systemd, docker, launch files) stops as Ctrl-C does.
+    `--debug` may stand anywhere.
     """
     words = [word for word in sys.argv[1:] if word != "--debug"]
     debug = len(words) < len(sys.argv) - 1
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         app(args=words)
     except (MPMeshError, OSError) as error:

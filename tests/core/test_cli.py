@@ -1,9 +1,7 @@
 """The command line: exit codes, one-line errors, and what a run leaves behind."""
 
 import json
-import os
 import re
-import signal
 from pathlib import Path
 
 import cv2
@@ -202,15 +200,6 @@ class TestRun:
         assert_one_line(outcome.err, "would be written over")
         assert photo.read_bytes() == before
 
-    def test_a_stop_from_outside_is_as_ctrl_c(self, mpmesh, monkeypatch, tmp_path: Path) -> None:
-        def stop(*_: object, **__: object) -> None:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-        monkeypatch.setattr("mpmesh_core.progress.run_with_progress", stop)
-        photo = write_picture(tmp_path / "a.png")
-        outcome = mpmesh("run", photo, "-o", tmp_path / "out", "--device", "cpu")
-        assert outcome.code == 130
-
 
 class TestExport:
     def test_wrong_words_and_folders(self, mpmesh, tmp_path: Path) -> None:
@@ -234,11 +223,6 @@ class TestTrainSettings:
         outcome = mpmesh("train", "labels", "data={")
         assert outcome.code == 2
         assert_one_line(outcome.err, "no YAML value")
-
-    def test_missing_data(self, mpmesh, tmp_path: Path) -> None:
-        outcome = mpmesh("train", "synthesize", "data=/nowhere", f"output={tmp_path}", "scenes=1")
-        assert outcome.code == 1
-        assert_one_line(outcome.err, "nowhere")
 
     def test_missing_configuration(self, mpmesh) -> None:
         outcome = mpmesh("train", "skeleton", "-c", "nowhere.yaml")
