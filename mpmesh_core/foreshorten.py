@@ -22,7 +22,7 @@ from torch import Tensor
 from mpmesh_core.checks import check_shapes
 from mpmesh_core.joints import POINT_PARENTS, POINTS
 
-PASSES = 5  # 40 change no more than 0.3 % of the keypoints
+PASSES = 8  # 40 change keypoints by 0.2 % more
 ALONG_SIGHT = 8.0  # how much more easily a point moves along the line of sight than across it
 _OVERSHOOT = 1.5  # every bone moves its ends at once, so each move is shared and may be larger
 _LEAST_CONFIDENCE = 0.02
