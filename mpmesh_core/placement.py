@@ -202,7 +202,9 @@ def _covariance(
     factor = (noise.confidence + rows * misfit) / (noise.confidence + (rows - 3.0).clamp(min=0.0))
     influence = _influence(fit, weight, a, noise.joint_sigma) * factor.sqrt()[..., None, None]
     along = noise.scale_sigma * fit.root[..., None]
-    return influence @ influence.mT + along @ along.mT
+    # A product and a sum, no matrix product: the same bits on every CPU and in every batch.
+    spread = (influence.unsqueeze(-2) * influence.unsqueeze(-3)).sum(-1)
+    return spread + along * along.mT
 
 
 def _influence(fit: _Fit, weight: Tensor, a: Tensor, joint_sigma: float) -> Tensor:
