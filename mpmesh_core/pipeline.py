@@ -179,13 +179,7 @@ class Pipeline:
         with self._timed("detect"):
             detections = self.detector.detect(image)
         if len(detections.scores):
-            try:
-                result = replace(result, people=self._people(image, camera, detections))
-            except torch.cuda.OutOfMemoryError:
-                raise DeviceError(
-                    f"GPU {self.device} is out of memory with {len(detections.scores)} people: "
-                    "lower --max-people or use --device cpu"
-                ) from None
+            result = replace(result, people=self._people(image, camera, detections))
         if self.tracker is not None:
             with self._timed("track"):
                 result = self.tracker.update(result)
@@ -266,7 +260,17 @@ class Pipeline:
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
-        """Record how long a stage took [ms]; on CUDA that is the time to queue its work."""
+        """Record how long a stage took [ms]; on CUDA that is the time to queue its work.
+
+        Raises:
+            DeviceError: the stage ran out of GPU memory.
+        """
         start = time.perf_counter()
-        yield
+        try:
+            yield
+        except torch.cuda.OutOfMemoryError:
+            raise DeviceError(
+                f"GPU {self.device} is out of memory in {stage}: lower --max-people or use "
+                "--device cpu"
+            ) from None
         self._timings[stage] = 1e3 * (time.perf_counter() - start)

@@ -54,8 +54,6 @@ def point_losses(
     relative = centred(maps.points3d, weight3d) - centred(points3d[..., :3], weight3d)
     error2d = maps.points2d - points2d[..., :2]
     seen = orthographic(maps.points3d[..., :2], points2d[..., :2], weight2d)
-    distance = error2d.detach().norm(dim=-1) * pixel * (256 / 2.2)  # [px] of a 256 px crop
-    likelihood = distance * torch.exp(-maps.log_scale) + maps.log_scale
     offset = weighted_centre(maps.points3d.detach() - points3d[..., :3], weight3d)
     moved, width = points3d[..., :3] + offset, _SPREAD_PX * (2.2 / 256) / pixel
     return {
@@ -64,7 +62,7 @@ def point_losses(
         "relative": weighted_mean(relative.abs().sum(-1), weight3d),
         "image": weighted_mean(error2d.abs().sum(-1), weight2d) * pixel,
         "projection": weighted_mean((seen - points2d[..., :2]).abs().sum(-1), weight2d) * pixel,
-        "likelihood": weighted_mean(likelihood, weight2d),
+        "likelihood": likelihood_loss(error2d, maps.log_scale, weight2d, pixel),
     }
 
 
@@ -83,15 +81,20 @@ def final_losses(
     bones = relative[:, 1:] - relative[:, parents]
     error2d = found["points2d"] - points2d[..., :2]
     log_scale = (1 / found["confidence"].clamp(1e-4, 1 - 1e-4) - 1).log() + _LOG_CONFIDENCE_PX
-    distance = error2d.detach().norm(dim=-1) * pixel * (256 / 2.2)  # [px] of a 256 px crop
     return {
         "relative": weighted_mean(relative.abs().sum(-1), weight3d),
         "bones": weighted_mean(
             bones.abs().sum(-1), torch.minimum(weight3d[:, 1:], weight3d[:, parents])
         ),
         "image": weighted_mean(error2d.abs().sum(-1), weight2d) * pixel,
-        "likelihood": weighted_mean(distance * torch.exp(-log_scale) + log_scale, weight2d),
+        "likelihood": likelihood_loss(error2d, log_scale, weight2d, pixel),
     }
+
+
+def likelihood_loss(error2d: Tensor, log_scale: Tensor, weight: Tensor, pixel: float) -> Tensor:
+    """How badly predicted scales (N, J) explain 2D errors (N, J, 2); the errors get no gradient."""
+    distance = error2d.detach().norm(dim=-1) * pixel * (256 / 2.2)  # [px] of a 256 px crop
+    return weighted_mean(distance * torch.exp(-log_scale) + log_scale, weight)
 
 
 def skeleton_losses(

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from mpmesh_core.camera import Camera
 from mpmesh_core.engines import Engine
-from mpmesh_core.errors import NumericalError
+from mpmesh_core.errors import DeviceError, NumericalError
 from mpmesh_core.pipeline import Pipeline, PipelineConfig
 from mpmesh_core.training.synthetic.demo_clip import demo_clip
 from mpmesh_core.types import Array, Detections
@@ -139,6 +139,21 @@ class TestNaN:
         pipeline.detector = GivenBoxes(boxes(2))
         pipeline.skeleton = Spoiled(pipeline.skeleton, [0, 1])
         with pytest.raises(NumericalError, match="skeleton network"):
+            pipeline(picture, CAMERA)
+
+
+class TestOutOfMemory:
+    @pytest.mark.parametrize("stage", ["detect", "skeleton"])
+    def test_the_stage_is_named(
+        self, pipeline: Pipeline, picture: Array, monkeypatch: pytest.MonkeyPatch, stage: str
+    ) -> None:
+        def full(*_: object) -> None:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+        monkeypatch.setattr(pipeline, "detector", GivenBoxes(boxes(1)))
+        target = pipeline.detector if stage == "detect" else pipeline.skeleton
+        monkeypatch.setattr(target, "detect" if stage == "detect" else "run", full)
+        with pytest.raises(DeviceError, match=f"out of memory in {stage}"):
             pipeline(picture, CAMERA)
 
 
