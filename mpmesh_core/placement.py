@@ -33,6 +33,8 @@ class PlacementNoise:
         joint_sigma: of each coordinate of the relative points [m].
         scale_sigma: of the person's size as a fraction, common to all points. Residuals can't
             show it (a taller person farther away looks the same), so it is added along the ray.
+        common_sigma: of what all relative points are off together on each axis [m]: where among
+            them the pelvis is. Residuals can't show that either.
         confidence: how many rows of evidence this prior noise is worth beside the residuals. It
             is what stops the covariance at a floor when few points, or perfect ones, were seen.
     """
@@ -40,6 +42,7 @@ class PlacementNoise:
     pixel_sigma: float = 1.0
     joint_sigma: float = 0.02
     scale_sigma: float = 0.0
+    common_sigma: float = 0.0
     confidence: float = 4.0
 
 
@@ -204,7 +207,8 @@ def _covariance(
     along = noise.scale_sigma * fit.root[..., None]
     # A product and a sum, no matrix product: the same bits on every CPU and in every batch.
     spread = (influence.unsqueeze(-2) * influence.unsqueeze(-3)).sum(-1)
-    return spread + along * along.mT
+    common = noise.common_sigma**2 * torch.eye(3, dtype=K.dtype, device=K.device)
+    return spread + along * along.mT + common
 
 
 def _influence(fit: _Fit, weight: Tensor, a: Tensor, joint_sigma: float) -> Tensor:

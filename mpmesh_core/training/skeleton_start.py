@@ -20,7 +20,6 @@ from mpmesh_core.training.labels import (
     LabelledImage,
     keypoint_image_names,
     read_coco_subset,
-    read_frames,
     read_lspet,
     read_pennfudan,
 )
@@ -44,7 +43,6 @@ _STARTS = {
 pictures in 0..1."""
 FINE_CHANNELS = 64
 LEAST_HEIGHT = 64.0  # [px] of a street photo's people
-TRACK_STEP = 2  # every second frame of the clips
 LSP_HELD_OUT = 200  # photos at the end, which validation takes
 
 
@@ -127,9 +125,8 @@ def prepare_people(
     """Cut out the people of a folder of scenes, or of photos with 2D labels only.
 
     Args:
-        source: folder of scene shards; or a data folder, whose Penn-Fudan and COCO photos and
-            PoseTrack frames are labelled by a teacher; or that of lspet_labels.npz and
-            lspet_images.tar.
+        source: folder of scene shards; or a data folder, whose Penn-Fudan and COCO photos are
+            labelled by a teacher; or that of lspet_labels.npz and lspet_images.tar.
         output: folder for the trainer.
         real: whether the scenes' bodies are fits to photos.
         least_visible, least_size: of the scenes' people; see `scene_people`.
@@ -146,7 +143,7 @@ def prepare_people(
 
 
 def _street_photos(data: Path) -> Iterator[LabelledImage]:
-    """Photos and frames, none of them a test photo, with a teacher's 2D keypoints."""
+    """Photos with boxes, none of them a test photo, with a teacher's 2D keypoints."""
     from mpmesh_core.training.teaching import Teachers  # needs the teachers' packages
 
     teachers, folder = Teachers(data / "teachers"), data / "train2d"
@@ -154,7 +151,6 @@ def _street_photos(data: Path) -> Iterator[LabelledImage]:
     photos = chain(
         read_pennfudan(folder / "pennfudan"),
         read_coco_subset(folder / "coco128x2", exclude=tests),
-        read_frames(folder / "posetrack17", every=TRACK_STEP),
     )
     for photo in photos:
         yield teachers.label_2d(photo, LEAST_HEIGHT)

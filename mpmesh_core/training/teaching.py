@@ -7,7 +7,6 @@ Out  the same photos with keypoints `coco17` and `mediapipe33` (weight = visibil
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -68,7 +67,7 @@ class Teachers:
             least_height: of a box [px].
         """
         picture = image.decode()
-        people = self._people(image, picture)
+        people = image.people or [PersonLabel(row[:4]) for row in self._find(picture)]
         tall = [p for p in people if p.box[3] - p.box[1] >= least_height and not p.crowd]
         taught = [(person, self._read(picture, person.box)) for person in tall]
         most, least = self._limits
@@ -90,22 +89,18 @@ class Teachers:
         For people half hidden or cut off, on whom the landmark network fails.
 
         Args:
-            image: with boxes, or without people: then they are looked for.
+            image: with boxes.
             least_height: of a box [px].
         """
         picture = image.decode()
         kept = []
-        for person in self._people(image, picture):
+        for person in image.people:
             if person.crowd or person.box[3] - person.box[1] < least_height:
                 continue
             keypoints = _seen(self._heatmaps(picture, person.box))
             if (keypoints[:, 2] > 0).sum() >= _LEAST_SEEN:
                 kept.append(replace(person, keypoints={"coco17": keypoints.astype(np.float32)}))
         return replace(image, people=tuple(kept))
-
-    def _people(self, image: LabelledImage, picture: Array) -> Sequence[PersonLabel]:
-        """Those of the labels, or of the person detector where there are none."""
-        return image.people or [PersonLabel(row[:4]) for row in self._find(picture)]
 
     def _read(self, picture: Array, box: Array) -> TeacherPose:
         """The best of the readings; the first good one ends the search."""

@@ -105,6 +105,19 @@ class TestPlace:
         expected = 0.05**2 * root[:, :, None] * root[:, None, :]
         torch.testing.assert_close(wide - plain, expected, rtol=1e-3, atol=1e-8)
 
+    @pytest.mark.parametrize("common", [0.0, 0.03])
+    def test_errors_common_to_all_points_are_calibrated_when_told(self, common: float) -> None:
+        """A pelvis that is misplaced within the skeleton shows in no residual."""
+        rel, px, K, root = people(4000, 4.0)
+        torch.manual_seed(1)
+        together = 0.03 * torch.randn_like(rel[:, :1])
+        noisy = rel + together + 0.02 * torch.randn_like(rel)
+        noise = PlacementNoise(common_sigma=common)
+        placed = place(noisy, px + torch.randn_like(px), torch.ones_like(rel[..., 0]), K, noise)
+        distance = squared_mahalanobis(placed.root - root, placed.covariance)
+        share = (distance < chi2.ppf(0.6827, 3)).double().mean().item()
+        assert (share == pytest.approx(0.6827, abs=0.05)) == (common > 0)
+
     def test_joints_outside_the_field_of_view_do_not_count(self) -> None:
         rel, px, K, root = people(100, 3.0)
         outside = ~inside_field_of_view(px)

@@ -9,7 +9,6 @@ from mpmesh_core.training.labels.coco import (
     read_coco_keypoints,
     read_coco_subset,
 )
-from mpmesh_core.training.labels.frames import read_frames
 from mpmesh_core.training.labels.lspet import read_lspet
 from mpmesh_core.training.labels.pennfudan import read_pennfudan
 
@@ -19,7 +18,6 @@ __all__ = [
     "keypoint_image_names",
     "read_coco_keypoints",
     "read_coco_subset",
-    "read_frames",
     "read_lspet",
     "read_pennfudan",
 ]
