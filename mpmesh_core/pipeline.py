@@ -2,15 +2,14 @@
 
 image + camera -> detect -> crop -> skeleton -> place -> IK -> refine -> body -> track -> people
 
-After the skeletons, people found twice are dropped (`doubles`); before inverse kinematics,
-skeletons take the body's bone lengths (`foreshorten`); after tracking, bodies may be smoothed.
-Every stage is a batch over the people of the frame; the mathematics is in the file named after the
-stage.
+People found twice are left out (`doubles`); before inverse kinematics, skeletons take the body's
+bone lengths (`foreshorten`); after tracking, bodies may be smoothed. Every stage is a batch over
+the people of the frame; the mathematics is in the file named after the stage. On a GPU the same
+functions work on places for people, some of them empty (`device_line`).
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -23,26 +22,23 @@ from torch import Tensor
 
 from mpmesh_core.body import BodyModel, load_body
 from mpmesh_core.camera import Camera
-from mpmesh_core.crop import CropCameras, crop_images, look_at
-from mpmesh_core.detect import Detector, load_detector
+from mpmesh_core.clock import StageClock
+from mpmesh_core.crop import crop_images, look_at
+from mpmesh_core.detect import DEFAULT_THRESHOLD, Detector, load_detector, nan_scores
+from mpmesh_core.device_line import DeviceLine
 from mpmesh_core.doubles import distinct
 from mpmesh_core.engines import Backend, Engine, choose_backend, load_engine
 from mpmesh_core.errors import DeviceError, NumericalError
-from mpmesh_core.foreshorten import foreshorten
-from mpmesh_core.ik import IKResult, solve_ik, twist_from_rotations
 from mpmesh_core.mirror import read_crops
-from mpmesh_core.people import people_from_bodies
-from mpmesh_core.placement import PlacementNoise, mix_absolute, place
+from mpmesh_core.people import describe, to_people
+from mpmesh_core.pose import absolute_points, onto_picture, solve_pose, stand
 from mpmesh_core.refine import refine
 from mpmesh_core.smoothing import Smoother
+from mpmesh_core.tensor_detector import Found, TensorDetector
 from mpmesh_core.tracking import Tracker
-from mpmesh_core.types import Array, Bodies, Detections, FrameResult, Person, Skeletons
+from mpmesh_core.types import Array, FrameResult, Person
+from mpmesh_core.warp import warp_crops
 from mpmesh_core.weights import weights_path
-
-IMAGE_SHARE = 1.0  # of the 2D points in the skeleton that IK aims at
-# Guesses of the light network's errors, not calibrated; a person's size is what one camera can't
-# see.
-NOISE = PlacementNoise(pixel_sigma=4.0, joint_sigma=0.04, scale_sigma=0.06)
 
 
 class PipelineConfig(BaseModel):
@@ -73,42 +69,6 @@ class PipelineConfig(BaseModel):
     mesh: bool = Field(False, description="compute the vertices of every person")
 
 
-def absolute_points(skeletons: Skeletons, crops: CropCameras) -> Tensor:
-    """(N, 29, 3) points [m] in the crop cameras: where the skeletons stand."""
-    relative, pixels = skeletons.points3d, skeletons.points2d
-    placement = place(relative, pixels, point_weights(skeletons), crops.K, NOISE)
-    return mix_absolute(relative, pixels, placement.root, crops.K, mix=IMAGE_SHARE)
-
-
-def solve_pose(points: Tensor, skeletons: Skeletons, body: BodyModel) -> IKResult:
-    """Inverse kinematics towards `absolute_points` that have the body's bone lengths."""
-    rest = body.rest_points(skeletons.betas)
-    return solve_ik(foreshorten(points, rest, skeletons.confidence), rest, skeletons.twist)
-
-
-def onto_picture(
-    rotations: Tensor, betas: Tensor, skeletons: Skeletons, crops: CropCameras, body: BodyModel
-) -> Tensor:
-    """Bring refined bodies back to where the skeletons' image points are.
-
-    The refiner sees no pixels. Its depth, twist and shape stay; across the line of sight the joints
-    go where the picture shows them, again by inverse kinematics.
-
-    Returns:
-        (N, 24, 3, 3) rotations.
-    """
-    rest = body.rest_points(betas)
-    posed = body(rotations, betas, torch.zeros_like(betas[:, :3]), vertices=False).points
-    refined = replace(skeletons, points3d=posed - posed[:, :1], betas=betas)
-    refined = replace(refined, twist=twist_from_rotations(rotations, rest))
-    return solve_pose(absolute_points(refined, crops), refined, body).rotations
-
-
-def point_weights(skeletons: Skeletons) -> Tensor:
-    """(N, 29) weights for least squares: the square, since errors grow as 1 / confidence."""
-    return skeletons.confidence.square()
-
-
 class Pipeline:
     """People from images; one call a frame.
 
@@ -134,7 +94,8 @@ class Pipeline:
         self._followed = Tracker()  # kept from source to source: identities are never used twice
         self.tracker: Tracker | None = self._followed if self.config.track else None
         self.smoother: Smoother | None = self._load_smoother()
-        self._timings: dict[str, float] = {}
+        self._clock = StageClock(self.device)
+        self._line = self._load_line()
 
     @property
     def faces(self) -> Array:
@@ -172,77 +133,101 @@ class Pipeline:
             NumericalError: a network returned NaN for every person of the frame.
             DeviceError: out of GPU memory.
         """
-        self._timings = {}
+        self._clock.start()
+        people = self._find_people(image, camera)
         result = FrameResult(
-            frame, stamp, source, camera.width, camera.height, camera.K, camera.D, []
+            frame, stamp, source, camera.width, camera.height, camera.K, camera.D, people
         )
-        with self._timed("detect"):
-            detections = self.detector.detect(image)
-        if len(detections.scores):
-            result = replace(result, people=self._people(image, camera, detections))
         if self.tracker is not None:
-            with self._timed("track"):
+            with self._stage("track", on_host=True):
                 result = self.tracker.update(result)
         if self.smoother is not None:
-            with self._timed("smooth"):
+            with self._stage("smooth", on_host=True):
                 result = self.smoother.update(result, camera)
-        return replace(result, timings=self._timings)
+        return replace(result, timings=self._clock.timings())
 
-    def _people(self, image: Array, camera: Camera, detections: Detections) -> list[Person]:
-        boxes = torch.from_numpy(detections.boxes)
-        with self._timed("crop"):
+    def _find_people(self, image: Array, camera: Camera) -> list[Person]:
+        """Detect people and describe them, on the host or on the device."""
+        on_device = self._line is not None and isinstance(self.detector, TensorDetector)
+        detections = None
+        if not on_device:
+            with self._stage("detect", on_host=True):
+                detections = self.detector.detect(image)
+            if not len(detections.scores):
+                return []
+        if self._line is not None:
+            numbers = self._line(image, camera, detections)
+            if numbers.pop("broken"):
+                raise nan_scores("mpmesh", self.backend)
+        else:
+            assert detections is not None
+            boxes = torch.from_numpy(detections.boxes)
+            fields = self._people(image, boxes, camera)
+            numbers = {name: value.numpy() for name, value in fields.items()}
+            numbers |= {"boxes": detections.boxes, "scores": detections.scores}
+        return self._checked(numbers)
+
+    def _people(self, picture: Array | Tensor, boxes: Tensor, camera: Camera) -> dict[str, Tensor]:
+        """The line from boxes to people.
+
+        Args:
+            picture: (H, W, 3) uint8 RGB, an array in host memory or a tensor on the device.
+            boxes: (N, 4) [px], best first; NaN for a place where nobody is.
+            camera: of the picture.
+
+        Returns:
+            Fields of `people.describe`, and (N,) bool `usable`, `finite` (the skeleton network gave
+            numbers) and `refined` (so did the refiner).
+        """
+        with self._stage("crop"):
             crops = look_at(boxes, camera)
-            crop_pixels = crop_images(image, camera, crops)
-        with self._timed("skeleton"):
-            pixels = crop_pixels.to(self.device).float()
+            if isinstance(picture, Tensor):
+                pixels = warp_crops(picture, camera, crops)
+            else:
+                pixels = crop_images(picture, camera, crops).float()
+        with self._stage("skeleton"):
             skeletons = read_crops(self.skeleton, pixels, self.config.mirror)
-        crops = crops.to(self.device)
-        kept = distinct(detections, skeletons, crops)
-        detections = detections.take(kept.numpy())
-        skeletons, crops = skeletons.take(kept.to(self.device)), crops.take(kept.to(self.device))
-        with self._timed("place"):
+        with self._stage("place"):
+            one_each = distinct(boxes, skeletons, crops)
             points = absolute_points(skeletons, crops)
-        with self._timed("ik"):
+        with self._stage("ik"):
             ik = solve_pose(points, skeletons, self.body)
-            if not bool(ik.ok.any()):
-                raise NumericalError(
-                    f"skeleton network ({self.backend}) returned NaN for every person: check its "
-                    "weights and precision"
-                )
-        with self._timed("refine"):
-            rotations, betas = ik.rotations, skeletons.betas
-            if self.refiner is not None:
-                rotations, betas = refine(
-                    self.refiner,
-                    skeletons,
-                    rotations,
-                    betas,
-                    points[:, 0],
-                    crops,
-                    self.config.context,
+        rotations, betas, refined = ik.rotations, skeletons.betas, ik.ok
+        if self.refiner is not None:
+            with self._stage("refine"):
+                there = (one_each & crops.ok).unsqueeze(1)
+                roots = torch.where(there, points[:, 0], torch.nan)
+                rotations, betas, refined = refine(
+                    self.refiner, skeletons, rotations, betas, roots, crops, self.config.context
                 )
                 rotations = onto_picture(rotations, betas, skeletons, crops, self.body)
-        with self._timed("body"):
-            bodies, ok = self._bodies(rotations, betas, skeletons, crops)
-            return people_from_bodies(
-                self.body, bodies, ok & ik.ok, skeletons, detections, camera, self.config.mesh
-            )
+        with self._stage("body"):
+            bodies, placed = stand(rotations, betas, skeletons, crops, self.body)
+            fields = describe(self.body, bodies, skeletons, camera, self.config.mesh)
+        usable = one_each & ik.ok & placed
+        return fields | {"usable": usable, "finite": ik.ok, "refined": refined}
 
-    def _bodies(
-        self, rotations: Tensor, betas: Tensor, skeletons: Skeletons, crops: CropCameras
-    ) -> tuple[Bodies, Tensor]:
-        """Stand the bodies where their own joints agree best with the image, in the camera."""
-        zero = torch.zeros_like(betas[:, :3])
-        posed = self.body(rotations, betas, zero, vertices=False).points
-        relative = posed - posed[:, :1]
-        placement = place(relative, skeletons.points2d, point_weights(skeletons), crops.K, NOISE)
-        to_camera = crops.R_crop_cam.transpose(-1, -2)
-        in_camera = torch.cat([to_camera @ rotations[:, 0], rotations[:, 1:].flatten(1, 2)], dim=1)
-        rotations = in_camera.unflatten(1, (24, 3))
-        pelvis = (to_camera @ placement.root[..., None])[..., 0]
-        covariance = to_camera @ placement.covariance @ crops.R_crop_cam
-        transl = pelvis - self.body.rest_joints(betas)[:, 0]
-        return Bodies(rotations, betas, transl, covariance), placement.ok
+    def _checked(self, numbers: dict[str, Array]) -> list[Person]:
+        """People whose numbers can be used.
+
+        Raises:
+            NumericalError: a network returned NaN for every person of the frame.
+        """
+        usable, finite, refined = (
+            numbers.pop(name) > 0 for name in ("usable", "finite", "refined")
+        )
+        if len(finite) and not finite.any():
+            raise NumericalError(
+                f"skeleton network ({self.backend}) returned NaN for every person: check its "
+                "weights and precision"
+            )
+        if len(refined) and not refined.any():
+            raise NumericalError(
+                f"refiner network ({self.backend}) returned NaN for every person: check its "
+                "weights and precision, or leave it out with --no-refine"
+            )
+        boxes, scores = numbers.pop("boxes"), numbers.pop("scores")
+        return to_people(numbers, usable, boxes, scores)
 
     def _load_smoother(self) -> Smoother | None:
         """Smoothing works on finished people, so its body stays on the CPU."""
@@ -255,22 +240,39 @@ class Pipeline:
         return load_engine(name, path, self.backend, self.device)
 
     def _load_detector(self) -> Detector:
-        source = self.config.detector or self._load_engine("detector")
-        return load_detector(source, self.config.max_people, self.config.score_threshold)
+        threshold, most = self.config.score_threshold, self.config.max_people
+        if self.config.detector is not None:
+            return load_detector(self.config.detector, most, threshold)
+        engine = self._load_engine("detector")
+        if self.device.type == "cpu":
+            return load_detector(engine, most, threshold)
+        return TensorDetector(engine, DEFAULT_THRESHOLD if threshold is None else threshold, most)
+
+    def _load_line(self) -> DeviceLine | None:
+        """On a GPU everything up to the people's numbers is one piece."""
+        if self.device.type == "cpu":
+            return None
+        return DeviceLine(
+            self._find, self._people, self.device, self.config.max_people, self._clock
+        )
+
+    def _find(self, picture: Tensor) -> Found:
+        assert isinstance(self.detector, TensorDetector)
+        with self._stage("detect"):
+            return self.detector.find(picture)
 
     @contextmanager
-    def _timed(self, stage: str) -> Iterator[None]:
-        """Record how long a stage took [ms]; on CUDA that is the time to queue its work.
+    def _stage(self, name: str, on_host: bool = False) -> Iterator[None]:
+        """Time a stage.
 
         Raises:
             DeviceError: the stage ran out of GPU memory.
         """
-        start = time.perf_counter()
         try:
-            yield
+            with self._clock.stage(name, on_host):
+                yield
         except torch.cuda.OutOfMemoryError:
             raise DeviceError(
-                f"GPU {self.device} is out of memory in {stage}: lower --max-people or use "
+                f"GPU {self.device} is out of memory in {name}: lower --max-people or use "
                 "--device cpu"
             ) from None
-        self._timings[stage] = 1e3 * (time.perf_counter() - start)
