@@ -24,6 +24,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from mpmesh_core.camera import Camera
+from mpmesh_core.engines import Engine
 from mpmesh_core.evaluation.latency import (
     count_copies,
     fix_people,
@@ -43,12 +44,13 @@ RUNS, MAIN_RUNS, MAIN_PEOPLE = 40, 200, 10
 class Bench:
     """What the parts share: pictures, pipelines and the figures found so far."""
 
-    def __init__(self, folder: Path, limit: float) -> None:
+    def __init__(self, folder: Path, limit: float, eager: bool) -> None:
+        self.eager = eager
         self.end = time.monotonic() + limit
         self.folder = folder
         self.figures: dict = {"device": torch.cuda.get_device_name(), "torch": torch.__version__}
         self.camera = Camera.from_fov(WIDTH, HEIGHT)
-        self.pictures = [scene.image for scene in demo_clip(frames=3, size=(WIDTH, HEIGHT))]
+        self.pictures = [scene.image for scene in demo_clip(frames=2, size=(WIDTH, HEIGHT))]
         self._weights = Path(tempfile.mkdtemp())
 
     def pipeline(self, variant: str, **options: object) -> Pipeline:
@@ -68,113 +70,117 @@ class Bench:
 
         def force(people: int) -> None:
             pipeline.detector = fix_people(detector, spread_boxes(people, WIDTH, HEIGHT))
-            pipeline._line = pipeline._load_line()
+            line = pipeline._line = pipeline._load_line()
+            if self.eager:
+                line._graphs.run = lambda key, function: function()
 
         return pipeline, force
 
-    def run(self, name: str, part: Callable[[Bench], object]) -> None:
-        """One part, whose failure is printed and not passed on."""
+    def row(self, part: str, name: str, measure: Callable[[], dict]) -> None:
+        """One row of a part; a failure is printed and not passed on."""
         start = time.monotonic()
         if start > self.end:
-            print(f"{name}: left out, time is up")
+            print(f"{part} {name}: left out, time is up")
             return
         try:
-            self.figures[name] = part(self)
+            row = measure()
         except Exception:
             traceback.print_exc()
-            self.figures[name] = {"failed": traceback.format_exc().splitlines()[-1]}
-        print(f"{name}: {time.monotonic() - start:.1f} s", flush=True)
+            row = {"failed": traceback.format_exc().splitlines()[-1]}
+        row["seconds"] = time.monotonic() - start
+        self.figures.setdefault(part, {})[name] = row
+        print(f"{part} {name}: {_short(row)}", flush=True)
         (self.folder / "gpu.json").write_text(json.dumps(self.figures, indent=1))
 
 
-def parity(bench: Bench) -> object:
-    """Largest and mean differences of joints and vertices [mm], the same boxes on both sides."""
+def parity(bench: Bench) -> None:
+    """Differences of joints and vertices [mm], the same boxes on both sides."""
     gpu = bench.pipeline("light", mesh=True)
     cpu = bench.pipeline("light", mesh=True, device="cpu")
-    found = []
-    for picture in bench.pictures:
-        own = cpu.detector.detect(picture)
-        other = gpu.detector.detect(picture)
-        same = len(own.scores) == len(other.scores)
-        box = float(np.abs(own.boxes - other.boxes).max()) if same and len(own.scores) else None
-        given = fix_people(cpu.detector, own.boxes)
-        detector, cpu.detector = cpu.detector, given
+    detectors = cpu.detector, gpu.detector
+    for number, picture in enumerate(bench.pictures):
+        own, other = (detector.detect(picture) for detector in detectors)
+        given = fix_people(detectors[0], own.boxes)
+        cpu.detector = gpu.detector = given
         expected = cpu(picture, bench.camera).people
-        cpu.detector, gpu.detector, on_device = detector, given, gpu.detector
-        results = [gpu(picture, bench.camera).people for _ in range(3)]  # plain, recorded, replayed
-        gpu.detector = on_device
-        for run, people in enumerate(results):
-            row = {"run": run, "people": (len(expected), len(people)), "box_px": box}
-            if len(people) == len(expected) and people:
-                row |= _differences(expected, people)
-            found.append(row)
-    return found
+
+        def measure() -> dict:
+            row: dict = {"boxes": (len(own.scores), len(other.scores))}  # noqa: B023
+            for run in ("plain", "recorded", "replayed"):
+                people = gpu(picture, bench.camera).people  # noqa: B023
+                row[run] = _differences(expected, people)  # noqa: B023
+            return row
+
+        bench.row("parity", str(number), measure)
 
 
-def _differences(expected: list, people: list) -> dict[str, float]:
-    row = {}
+def _differences(expected: list, people: list) -> dict:
+    row: dict = {"people": (len(expected), len(people))}
+    if len(expected) != len(people) or not people:
+        return row
     for name in ("joints", "vertices"):
         a, b = (
             np.stack([getattr(p, name) - p.position for p in side]) for side in (expected, people)
         )
-        apart = 1e3 * np.linalg.norm(a - b, axis=-1)
-        row |= {f"{name}_max_mm": float(apart.max()), f"{name}_mean_mm": float(apart.mean())}
+        apart = 1e3 * np.linalg.norm(a - b, axis=-1)  # (N, J)
+        row[f"{name}_mean_mm"] = [float(value) for value in apart.mean(1)]
+        row[f"{name}_max_mm"] = [float(value) for value in apart.max(1)]
     a, b = (np.stack([p.position for p in side]) for side in (expected, people))
-    moved = np.linalg.norm(a - b, axis=-1)
-    return row | {"position_max_share": float((moved / np.linalg.norm(a, axis=-1)).max())}
+    row["position_mm"] = [float(value) for value in 1e3 * np.linalg.norm(a - b, axis=-1)]
+    return row
 
 
-def latency(bench: Bench) -> object:
+def latency(bench: Bench) -> None:
     """Percentiles and stages for every variant and number of people."""
-    rows: dict = {}
     for variant in VARIANTS:
         pipeline, force = bench.forced(variant)
-        for people in PEOPLE:
+
+        def measure(people: int) -> dict:
             torch.cuda.reset_peak_memory_stats()
-            start = time.monotonic()
-            force(people)
+            force(people)  # noqa: B023
             runs = MAIN_RUNS if people == MAIN_PEOPLE else RUNS
-            row = asdict(time_frames(pipeline, bench.pictures[0], bench.camera, runs))
-            row["memory_mb"] = torch.cuda.max_memory_allocated() / 2**20
-            row["seconds"] = time.monotonic() - start
-            rows[f"{variant} {people}"] = row
-    return rows
+            row = asdict(time_frames(pipeline, bench.pictures[0], bench.camera, runs))  # noqa: B023
+            return row | {"memory_mb": torch.cuda.max_memory_allocated() / 2**20}
+
+        for people in PEOPLE:
+            bench.row("latency", f"{variant} {people}", lambda: measure(people))  # noqa: B023
 
 
-def copies(bench: Bench) -> object:
+def copies(bench: Bench) -> None:
     """Copies and kernels of a frame with ten people."""
-    rows = {}
     for variant in VARIANTS:
         pipeline, force = bench.forced(variant)
         force(MAIN_PEOPLE)
-        rows[variant] = count_copies(pipeline, bench.pictures[0], bench.camera)
-    return rows
+        picture = bench.pictures[0]
+        bench.row("copies", variant, lambda: count_copies(pipeline, picture, bench.camera))  # noqa: B023
 
 
-def networks(bench: Bench) -> object:
+def networks(bench: Bench) -> None:
     """Time of each network as a graph, against the peak of a large half-precision product."""
     a = torch.randn(8192, 8192, device="cuda", dtype=torch.float16)
     peak = 2 * 8192**3 / _graph_ms(lambda: a @ a) / 1e9  # TFLOP/s
     source = torch.empty(2**30, dtype=torch.uint8, device="cuda").random_()
     target = torch.empty_like(source)
     bandwidth = 2 * 2**30 / _graph_ms(lambda: target.copy_(source)) / 1e9  # TB/s
-    rows: dict = {"peak_tflops": peak, "copy_tb_s": bandwidth}
+    bench.row("networks", "device", lambda: {"peak_tflops": peak, "copy_tb_s": bandwidth})
+
+    def measure(engine: Engine, batch: int) -> dict:
+        example = engine._network.example_inputs(batch)  # type: ignore[attr-defined]
+        inputs = {name: value.cuda() for name, value in example.items()}
+        with FlopCounterMode(display=False) as counter:
+            engine.run(inputs)
+        flops = counter.get_total_flops()
+        ms = _graph_ms(lambda: engine.run(inputs))
+        return {"ms": ms, "gflop": flops / 1e9, "share_of_peak": flops / ms / 1e9 / peak}
+
     for variant in VARIANTS:
         pipeline = bench.pipeline(variant)
-        for engine in (pipeline.detector.engine, pipeline.skeleton, pipeline.refiner):
-            for batch in (1, 16):
-                if engine.name == "detector" and (batch > 1 or variant != "light"):
-                    continue
-                example = engine._network.example_inputs(batch)
-                inputs = {name: value.cuda() for name, value in example.items()}
-                with FlopCounterMode(display=False) as counter:
-                    engine.run(inputs)
-                flops = counter.get_total_flops()
-                ms = _graph_ms(lambda: engine.run(inputs))  # noqa: B023
-                share = flops / ms / 1e9 / peak
-                row = {"ms": ms, "gflop": flops / 1e9, "share_of_peak": share}
-                rows[f"{variant} {engine.name} {batch}"] = row
-    return rows
+        rows = [(pipeline.skeleton, 1), (pipeline.skeleton, 16), (pipeline.refiner, 16)]
+        if variant == "light":
+            rows.append((pipeline.detector.engine, 1))
+        for engine, batch in rows:
+            name = f"{variant} {engine.name} {batch}"
+            bench.row("networks", name, lambda: measure(engine, batch))  # noqa: B023
 
 
 @torch.inference_mode()
@@ -197,7 +203,7 @@ def _graph_ms(work: Callable[[], object], runs: int = 30) -> float:
     return float(np.median(times))
 
 
-PARTS: dict[str, Callable[[Bench], object]] = {
+PARTS: dict[str, Callable[[Bench], None]] = {
     "latency": latency,
     "copies": copies,
     "parity": parity,
@@ -208,24 +214,23 @@ PARTS: dict[str, Callable[[Bench], object]] = {
 def print_table(figures: dict) -> None:
     """What the parts found, shortest form."""
     print(figures["device"], "torch", figures["torch"])
-    for name, row in figures.get("latency", {}).items():
-        if name == "failed":
-            continue
-        stages = " ".join(f"{stage} {ms:.2f}" for stage, ms in row["stages"].items())
-        print(
-            f"{name:9} p50 {row['p50']:.2f} p95 {row['p95']:.2f} p99 {row['p99']:.2f} ms "
-            f"({row['people']:.0f} people, {row['memory_mb']:.0f} MB): {stages}"
-        )
-    for part in ("copies", "networks"):
+    for part in PARTS:
         for name, row in figures.get(part, {}).items():
-            print(part, name, _short(row))
-    for row in figures.get("parity", []):
-        print("parity", _short(row))
+            if "stages" not in row:
+                print(f"{part} {name}: {_short(row)}")
+                continue
+            stages = " ".join(f"{stage} {ms:.2f}" for stage, ms in row["stages"].items())
+            print(
+                f"{name:9} p50 {row['p50']:.2f} p95 {row['p95']:.2f} p99 {row['p99']:.2f} ms, "
+                f"{row['people']:.0f} people left, {row['memory_mb']:.0f} MB: {stages}"
+            )
 
 
 def _short(row: object) -> str:
     if isinstance(row, dict):
         return " ".join(f"{name} {_short(value)}" for name, value in row.items())
+    if isinstance(row, list):
+        return "[" + " ".join(map(_short, row)) + "]"
     return f"{row:.3g}" if isinstance(row, float) else str(row)
 
 
@@ -235,11 +240,15 @@ def main() -> None:
     parser.add_argument("--output", type=Path, required=True, help="folder for gpu.json")
     parser.add_argument("--parts", default=",".join(PARTS), help="some of " + ",".join(PARTS))
     parser.add_argument("--seconds", type=float, default=75.0, help="no part begins after this")
+    parser.add_argument("--eager", action="store_true", help="without CUDA graphs")
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
-    bench = Bench(options.output, options.seconds)
+    bench = Bench(options.output, options.seconds, options.eager)
     for name in options.parts.split(","):
-        bench.run(name, PARTS[name])
+        try:
+            PARTS[name](bench)
+        except Exception:
+            traceback.print_exc()
     print_table(bench.figures)
 
 
