@@ -170,7 +170,7 @@ def pretend(mode: FakeTensorMode, module: nn.Module) -> None:
 
 CACHES = (
     constants.constant,
-    foreshorten._bone_ends,
+    foreshorten._tables,
     kinematic_tree.tree_tables,
     swing_twist._constants,
     tensor_detector._resampling,
