@@ -37,18 +37,25 @@ def warp_crops(picture: Tensor, camera: Camera, crops: CropCameras) -> Tensor:
         (N, 3, size, size) float32.
     """
     check_shapes(picture=(picture, (camera.height, camera.width, 3)))
-    points = _image_points(camera, crops) + 0.5  # from the corner of the first pixel
-    level = torch.where(crops.ok, pyramid_levels(camera, crops), -1.0)[:, None, None, None]
+    level = torch.where(crops.ok, pyramid_levels(camera, crops), -1.0).float().view(-1, 1, 1, 1)
+    grid = _on_level(_image_points(camera, crops), level, camera)
     source = picture.permute(2, 0, 1).float()[None]
-    warped = points.new_zeros(())
+    warped = grid.new_zeros(())
     for depth in range(deepest_level(camera) + 1):
         if depth:
             source = (F.avg_pool2d(source, 2) + 0.5).floor()  # as OpenCV rounds
-        at = ((points * 0.5**depth - 0.5) * _FRACTIONS).round() / _FRACTIONS  # px of this level
-        size = constant((source.shape[3], source.shape[2]), points.dtype, points.device)
-        grid = torch.where(level == depth, (2 * at + 1) / size - 1, _OUTSIDE)
-        warped = warped + F.grid_sample(source, grid.flatten(0, 1)[None], align_corners=False)
+        there = torch.where(level == depth, grid, _OUTSIDE).flatten(0, 1)[None]
+        warped = warped + F.grid_sample(source, there, align_corners=False)
     return warped[0].unflatten(1, (len(crops), crops.size)).transpose(0, 1).round()
+
+
+def _on_level(points: Tensor, level: Tensor, camera: Camera) -> Tensor:
+    """Image pixels (N, S, S, 2) in -1..1 of their level (N, 1, 1, 1), in OpenCV's steps."""
+    scale = torch.exp2(-level)
+    sides = constant((float(camera.width), float(camera.height)), points.dtype, points.device)
+    sides = (sides * scale).floor()  # of the level
+    steps = (points * (scale * _FRACTIONS) + (scale - 1) * (_FRACTIONS / 2)).round()
+    return steps * (2 / _FRACTIONS / sides) + (1 / sides - 1)
 
 
 def _image_points(camera: Camera, crops: CropCameras) -> Tensor:
