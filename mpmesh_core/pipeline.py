@@ -237,7 +237,7 @@ class Pipeline:
 
     def _load_engine(self, name: str) -> Engine:
         path = weights_path(name, self.config.variant, self.config.weights)
-        return load_engine(name, path, self.backend, self.device)
+        return load_engine(name, path, self.backend, self.device, self.config.max_people)
 
     def _load_detector(self) -> Detector:
         threshold, most = self.config.score_threshold, self.config.max_people

@@ -1,8 +1,8 @@
-"""engines.half: a network made ready for half precision on a GPU.
+"""engines.half: a network made ready for half precision.
 
 Norms are folded into their convolutions, and the weights of convolutions and matrix products become
-half precision, so that nothing is converted anew on every run. Everything else stays float32:
-autocast decides what runs in half precision, and the networks say where they need float32.
+half precision, so that nothing is converted anew on every run. Layer norms stay float32, like
+everything whose network says that it needs it: autocast decides about the rest.
 """
 
 from __future__ import annotations
@@ -10,8 +10,14 @@ from __future__ import annotations
 from itertools import pairwise
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+
+def make_half(network: nn.Module) -> None:
+    """Prepare a network, in place, for running under float16 autocast."""
+    fold_norms(network)
+    halve_weights(network)
 
 
 def fold_norms(network: nn.Module) -> None:
@@ -30,3 +36,9 @@ def halve_weights(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
             module.to(torch.float16)
+        elif isinstance(module, nn.LayerNorm):
+            module.register_forward_pre_hook(_in_float32)
+
+
+def _in_float32(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(value.float() for value in inputs)

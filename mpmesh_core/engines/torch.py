@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from mpmesh_core.engines.half import fold_norms, halve_weights
+from mpmesh_core.engines.half import make_half
 
 
 class TorchEngine:
@@ -27,8 +27,7 @@ class TorchEngine:
         self._half = device.type == "cuda"
         self._network = network.eval()
         if self._half:
-            fold_norms(self._network)
-            halve_weights(self._network)
+            make_half(self._network)
         self._network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @torch.inference_mode()
