@@ -17,6 +17,8 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
+from itertools import islice, product
 from pathlib import Path
 
 import numpy as np
@@ -32,20 +34,25 @@ from mpmesh_core.evaluation.latency import (
     time_frames,
     write_random_weights,
 )
+from mpmesh_core.evaluation.parity import compare
 from mpmesh_core.pipeline import Pipeline, PipelineConfig
+from mpmesh_core.sources import Frame, open_source
 from mpmesh_core.training.synthetic.demo_clip import demo_clip
+from mpmesh_core.types import Array
 
 WIDTH, HEIGHT = 1920, 1080
-PEOPLE = (1, 2, 4, 8, 10, 16, 32)
+PEOPLE = (10, 1, 32, 4, 16, 2, 8)  # what matters most comes first: a new size takes seconds
 VARIANTS = ("light", "paper")
-RUNS, MAIN_RUNS, MAIN_PEOPLE = 40, 200, 10
+RUNS, MAIN_RUNS, MAIN_PEOPLE = 30, 200, 10
+PHOTOS = 20  # at the most
+Pictures = list[tuple[Array, Camera]]
 
 
 class Bench:
     """What the parts share: pictures, pipelines and the figures found so far."""
 
-    def __init__(self, folder: Path, limit: float, eager: bool) -> None:
-        self.eager = eager
+    def __init__(self, folder: Path, limit: float, eager: bool, photos: Path | None) -> None:
+        self.eager, self.photo_folder = eager, photos
         self.end = time.monotonic() + limit
         self.folder = folder
         self.figures: dict = {"device": torch.cuda.get_device_name(), "torch": torch.__version__}
@@ -62,6 +69,16 @@ class Bench:
                 write_random_weights(weights, variant)
         values = {"backend": "torch", "device": "cuda", "track": False, **options}
         return Pipeline(PipelineConfig(variant=variant, weights=weights, **values))
+
+    def photos(self) -> dict[str, Pictures]:
+        """Pictures with cameras: a folder's, where one was given, and rendered ones."""
+        found: dict[str, Pictures] = {}
+        if self.photo_folder is not None:
+            frames = islice(open_source(str(self.photo_folder)), PHOTOS)
+            images = [frame.image for frame in frames if isinstance(frame, Frame)]
+            found["photos"] = [(x, Camera.from_fov(x.shape[1], x.shape[0])) for x in images]
+        found["rendered"] = [(picture, self.camera) for picture in self.pictures]
+        return found
 
     def forced(self, variant: str) -> tuple[Pipeline, Callable[[int], None]]:
         """A pipeline, and a function that sets how many people it finds."""
@@ -94,56 +111,32 @@ class Bench:
 
 
 def parity(bench: Bench) -> None:
-    """Differences of joints and vertices [mm], the same boxes on both sides."""
+    """FP16 on the GPU against FP32 on the CPU, stage by stage, photos first."""
     gpu = bench.pipeline("light", mesh=True)
     cpu = bench.pipeline("light", mesh=True, device="cpu")
-    detectors = cpu.detector, gpu.detector
-    for number, picture in enumerate(bench.pictures):
-        own, other = (detector.detect(picture) for detector in detectors)
-        given = fix_people(detectors[0], own.boxes)
-        cpu.detector = gpu.detector = given
-        expected = cpu(picture, bench.camera).people
-
-        def measure() -> dict:
-            row: dict = {"boxes": (len(own.scores), len(other.scores))}  # noqa: B023
-            for run in ("plain", "recorded", "replayed"):
-                people = gpu(picture, bench.camera).people  # noqa: B023
-                row[run] = _differences(expected, people)  # noqa: B023
-            return row
-
-        bench.row("parity", str(number), measure)
+    for name, pictures in bench.photos().items():
+        bench.row("parity", name, partial(_parity, cpu, gpu, pictures))
 
 
-def _differences(expected: list, people: list) -> dict:
-    row: dict = {"people": (len(expected), len(people))}
-    if len(expected) != len(people) or not people:
-        return row
-    for name in ("joints", "vertices"):
-        a, b = (
-            np.stack([getattr(p, name) - p.position for p in side]) for side in (expected, people)
-        )
-        apart = 1e3 * np.linalg.norm(a - b, axis=-1)  # (N, J)
-        row[f"{name}_mean_mm"] = [float(value) for value in apart.mean(1)]
-        row[f"{name}_max_mm"] = [float(value) for value in apart.max(1)]
-    a, b = (np.stack([p.position for p in side]) for side in (expected, people))
-    row["position_mm"] = [float(value) for value in 1e3 * np.linalg.norm(a - b, axis=-1)]
-    return row
+def _parity(cpu: Pipeline, gpu: Pipeline, pictures: Pictures) -> dict:
+    rows = compare(cpu, gpu, pictures)
+    return {f"{row.stage} {row.quantity}": [row.mean, row.worst, row.unit, row.ok] for row in rows}
 
 
 def latency(bench: Bench) -> None:
-    """Percentiles and stages for every variant and number of people."""
-    for variant in VARIANTS:
-        pipeline, force = bench.forced(variant)
+    """Percentiles and stages for every number of people and variant."""
+    forced = {variant: bench.forced(variant) for variant in VARIANTS}
 
-        def measure(people: int) -> dict:
-            torch.cuda.reset_peak_memory_stats()
-            force(people)  # noqa: B023
-            runs = MAIN_RUNS if people == MAIN_PEOPLE else RUNS
-            row = asdict(time_frames(pipeline, bench.pictures[0], bench.camera, runs))  # noqa: B023
-            return row | {"memory_mb": torch.cuda.max_memory_allocated() / 2**20}
+    def measure(variant: str, people: int) -> dict:
+        pipeline, force = forced[variant]
+        torch.cuda.reset_peak_memory_stats()
+        force(people)
+        runs = MAIN_RUNS if people == MAIN_PEOPLE else RUNS
+        row = asdict(time_frames(pipeline, bench.pictures[0], bench.camera, runs))
+        return row | {"memory_mb": torch.cuda.max_memory_allocated() / 2**20}
 
-        for people in PEOPLE:
-            bench.row("latency", f"{variant} {people}", lambda: measure(people))  # noqa: B023
+    for people, variant in product(PEOPLE, VARIANTS):
+        bench.row("latency", f"{variant} {people}", partial(measure, variant, people))
 
 
 def copies(bench: Bench) -> None:
@@ -152,7 +145,7 @@ def copies(bench: Bench) -> None:
         pipeline, force = bench.forced(variant)
         force(MAIN_PEOPLE)
         picture = bench.pictures[0]
-        bench.row("copies", variant, lambda: count_copies(pipeline, picture, bench.camera))  # noqa: B023
+        bench.row("copies", variant, partial(count_copies, pipeline, picture, bench.camera))
 
 
 def networks(bench: Bench) -> None:
@@ -180,7 +173,7 @@ def networks(bench: Bench) -> None:
             rows.append((pipeline.detector.engine, 1))
         for engine, batch in rows:
             name = f"{variant} {engine.name} {batch}"
-            bench.row("networks", name, lambda: measure(engine, batch))  # noqa: B023
+            bench.row("networks", name, partial(measure, engine, batch))
 
 
 @torch.inference_mode()
@@ -241,9 +234,10 @@ def main() -> None:
     parser.add_argument("--parts", default=",".join(PARTS), help="some of " + ",".join(PARTS))
     parser.add_argument("--seconds", type=float, default=75.0, help="no part begins after this")
     parser.add_argument("--eager", action="store_true", help="without CUDA graphs")
+    parser.add_argument("--photos", type=Path, help="folder of photos for parity")
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
-    bench = Bench(options.output, options.seconds, options.eager)
+    bench = Bench(options.output, options.seconds, options.eager, options.photos)
     for name in options.parts.split(","):
         try:
             PARTS[name](bench)

@@ -77,6 +77,8 @@ def make_lens(model: str, D: Array) -> Lens:
 
 def distort(lens: Lens, w: Tensor) -> Tensor:
     """Ideal to distorted points, (..., 2) to (..., 2); any finite input gives finite output."""
+    if lens.identity:
+        return w
     scale, _ = _radial(lens, (w * w).sum(-1, keepdim=True))
     if lens.tangential == (0.0, 0.0):
         return w * scale

@@ -14,8 +14,11 @@ import torch
 from torch import Tensor
 
 from mpmesh_core.body import BodyModel
+from mpmesh_core.body.model import KeypointSet
 from mpmesh_core.camera import Camera
 from mpmesh_core.types import Array, Bodies, Person, Skeletons
+
+_KEYPOINTS: tuple[KeypointSet, KeypointSet] = ("coco17", "h36m17")
 
 
 def describe(
@@ -33,26 +36,28 @@ def describe(
     Returns:
         Fields of Person as (N, ...) float32 tensors, without `score` and `bbox`.
     """
-    parameters = (bodies.rotations, bodies.betas, bodies.transl)
-    posed = body(*parameters, vertices=vertices)
+    pose = bodies.rotations, bodies.betas
+    at_origin = body(*pose, torch.zeros_like(bodies.transl), vertices=vertices)
+    transl = bodies.transl.unsqueeze(1)
+    joints = at_origin.joints + transl
+    coco, h36m = (body.keypoints_of(at_origin, *pose, which) + transl for which in _KEYPOINTS)
     axis_angle = roma.rotmat_to_rotvec(bodies.rotations)  # (N, 24, 3)
-    shown = torch.cat((posed.joints, body.keypoints(*parameters, "coco17")), 1)
-    pixels = camera.project(shown.double()).float()
+    pixels = camera.project(torch.cat((joints, coco), 1).double()).float()
     fields = {
         "global_orient": axis_angle[:, 0],
         "body_pose": axis_angle[:, 1:].flatten(1),
         "betas": bodies.betas,
         "transl": bodies.transl,
-        "joints": posed.joints,
+        "joints": joints,
         "joints_2d": pixels[:, :24],
         "joint_confidence": skeletons.confidence[:, :24],
         "coco_2d": pixels[:, 24:],
-        "h36m": body.keypoints(*parameters, "h36m17"),
-        "position": posed.joints[:, 0],
+        "h36m": h36m,
+        "position": joints[:, 0],
         "position_covariance": bodies.covariance,
     }
-    if posed.vertices is not None:
-        fields["vertices"] = posed.vertices
+    if at_origin.vertices is not None:
+        fields["vertices"] = at_origin.vertices + transl
     return fields
 
 

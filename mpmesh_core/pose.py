@@ -17,7 +17,7 @@ from mpmesh_core.body import BodyModel
 from mpmesh_core.crop import CropCameras
 from mpmesh_core.foreshorten import foreshorten
 from mpmesh_core.ik import IKResult, solve_ik, twist_from_rotations
-from mpmesh_core.placement import PlacementNoise, mix_absolute, place
+from mpmesh_core.placement import PlacementNoise, locate, mix_absolute, place
 from mpmesh_core.types import Bodies, Skeletons
 
 IMAGE_SHARE = 1.0  # of the 2D points in the skeleton that IK aims at
@@ -29,8 +29,8 @@ NOISE = PlacementNoise(pixel_sigma=4.0, joint_sigma=0.04, scale_sigma=0.06)
 def absolute_points(skeletons: Skeletons, crops: CropCameras) -> Tensor:
     """(N, 29, 3) points [m] in the crop cameras: where the skeletons stand."""
     relative, pixels = skeletons.points3d, skeletons.points2d
-    placement = place(relative, pixels, point_weights(skeletons), crops.K, NOISE)
-    return mix_absolute(relative, pixels, placement.root, crops.K, mix=IMAGE_SHARE)
+    root = locate(relative, pixels, point_weights(skeletons), crops.K)
+    return mix_absolute(relative, pixels, root, crops.K, mix=IMAGE_SHARE)
 
 
 def solve_pose(points: Tensor, skeletons: Skeletons, body: BodyModel) -> IKResult:

@@ -82,5 +82,6 @@ def _through_lens(
     points = torch.stack(torch.meshgrid(at, at, indexing="xy"), dim=-1).flatten(0, 1)
     rays = crop_rays(points[None], crops)
     px = camera.project(rays).clamp(-_FAR, _FAR)
-    px = torch.where(camera.in_view(rays)[..., None], px, -_FAR)
+    if camera.model != "none":  # what is behind a camera without lens lies far outside anyway
+        px = torch.where(camera.in_view(rays)[..., None], px, -_FAR)
     return px.unflatten(1, (cells, cells))
