@@ -25,12 +25,17 @@ class StageClock:
 
     def __init__(self, device: torch.device) -> None:
         self._cuda = device.type == "cuda"
-        self._times: dict[str, float] = {}
-        self._events: Events = {}
+        self.start()
 
     def start(self) -> None:
         """Forget the last frame."""
-        self._times, self._events = {}, {}
+        self._begun = time.perf_counter()
+        self._times: dict[str, float] = {}
+        self._events: Events = {}
+
+    def spent(self) -> float:
+        """Milliseconds since `start`, on the host."""
+        return 1e3 * (time.perf_counter() - self._begun)
 
     @contextmanager
     def stage(self, name: str, on_host: bool = False) -> Iterator[None]:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from mpmesh_core.camera import Camera
 from mpmesh_core.clock import StageClock
+from mpmesh_core.deadline import Plan, nearest
 from mpmesh_core.graphs import Graphs
 from mpmesh_core.tensor_detector import Found
 from mpmesh_core.transfer import Download, Shapes, Upload, pack, shapes_of
@@ -28,7 +29,7 @@ from mpmesh_core.types import Array, Detections
 REMEMBERED = 30  # frames: as many places as the most people in them needed
 
 Find = Callable[[Tensor], Found]
-People = Callable[[Tensor, Tensor, Camera], dict[str, Tensor]]
+People = Callable[[Tensor, Tensor, Camera, Plan], dict[str, Tensor]]
 
 
 class DeviceLine:
@@ -41,7 +42,8 @@ class DeviceLine:
 
         Args:
             find: picture (H, W, 3) uint8 on the device to `max_people` places.
-            people: picture, boxes (P, 4) [px] (NaN where nobody is) and camera to fields (P, ...).
+            people: picture, boxes (P, 4) [px] (NaN where nobody is), camera and plan to fields
+                (P, ...).
             device: where both work.
             max_people: the most places.
             clock: times their stages.
@@ -57,45 +59,68 @@ class DeviceLine:
         self._seen: deque[int] = deque([1], maxlen=REMEMBERED)
         self.reruns = 0  # frames that had more people than places
 
+    @property
+    def expected(self) -> int:
+        """How many people the next frame is prepared for."""
+        return max(self._seen)
+
+    @property
+    def steady(self) -> bool:
+        """Whether the last frame was replayed only: a first or a recorded one takes longer."""
+        return self._graphs.steady
+
     def __call__(
-        self, image: Array, camera: Camera, given: Detections | None = None
+        self, image: Array, camera: Camera, plan: Plan, given: Detections | None = None
     ) -> dict[str, Array]:
         """Numbers of one image's people.
 
         Args:
             image: (H, W, 3) uint8 RGB.
             camera: its intrinsics and lens.
+            plan: what to compute; where it has fewer people than `expected`, only the nearest.
             given: who was found already, by a detector that does not run on the device; None runs
                 `find`.
 
         Returns:
-            What `people` returns, `boxes` (N, 4) and `scores` (N,), as float32 of the N people
-            found; and `broken` (), not 0 where the detector returned NaN.
+            What `people` returns, `boxes` (N, 4) and `scores` (N,), as float32 of N people; `found`
+            (), how many there were; and `broken` (), not 0 where the detector returned NaN.
         """
+        self._graphs.steady = True
         picture = self._upload(image)
         if given is None:
             self._graphs.run(("find", picture.shape), lambda: self._keep(self._find(picture)))
         else:
             self._give(given)
-        places = padded(max(self._seen), self._max_people)
-        numbers = self._run_people(picture, camera, places)
-        found = round(float(numbers["state"][0]))
-        if found > places:
+        few = plan.people < self.expected
+        places = padded(self.expected, self._max_people)
+        if few:
+            places = min(places, 1 << (plan.people.bit_length() - 1))  # no graph for every number
+        numbers = self._run_people(picture, camera, plan, places, few)
+        found, broken = numbers["state"]
+        if found > places and not few:
             self.reruns += 1
-            numbers = self._run_people(picture, camera, padded(found, self._max_people))
-        self._seen.append(max(found, 1))
-        _, broken = numbers.pop("state")
-        return {name: value[:found] for name, value in numbers.items()} | {"broken": broken}
+            places = padded(int(found), self._max_people)
+            numbers = self._run_people(picture, camera, plan, places, few)
+        self._seen.append(max(int(found), 1))
+        del numbers["state"]
+        described = {name: value[: int(found)] for name, value in numbers.items()}
+        return described | {"found": found, "broken": broken}
 
-    def _run_people(self, picture: Tensor, camera: Camera, places: int) -> dict[str, Array]:
-        key = ("people", camera_key(camera), places)
+    def _run_people(
+        self, picture: Tensor, camera: Camera, plan: Plan, places: int, few: bool
+    ) -> dict[str, Array]:
+        key = ("people", camera_key(camera), plan.refine, plan.mesh, places, few)
 
         def work() -> Tensor:
+            boxes, scores = self._boxes[:places], self._scores[:places]
+            if few:
+                order = nearest(self._boxes, places)
+                boxes, scores = self._boxes[order], self._scores[order]
             fields = {
                 "state": self._state,
-                "boxes": self._boxes[:places],
-                "scores": self._scores[:places],
-                **self._people(picture, self._boxes[:places], camera),
+                "boxes": boxes,
+                "scores": scores,
+                **self._people(picture, boxes, camera, plan),
             }
             self._shapes[key] = shapes_of(fields)
             return pack(fields)

@@ -33,6 +33,7 @@ class Graphs:
         self._device, self._clock = device, clock
         self._recordings: dict[Hashable, _Recording | None] = {}
         self._pool = torch.cuda.graph_pool_handle() if device.type == "cuda" else None
+        self.steady = True  # whether everything since this was set was a replay
 
     def run(self, key: Hashable, function: Callable[[], Tensor]) -> Tensor:
         """What `function` returns, on the current stream.
@@ -44,12 +45,13 @@ class Graphs:
         """
         if self._device.type != "cuda":
             return function()
+        recording = self._recordings.get(key)
+        self.steady = self.steady and recording is not None
         if key not in self._recordings:  # also warms up: libraries choose their kernels
             if len(self._recordings) >= MOST_GRAPHS:
                 self._recordings.clear()
             self._recordings[key] = None
             return function()
-        recording = self._recordings[key]
         if recording is None:
             recording = self._recordings[key] = self._record(function)
         recording.graph.replay()

@@ -8,6 +8,8 @@ People whose numbers are not finite are left out.
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import numpy as np
 import roma
 import torch
@@ -19,10 +21,11 @@ from mpmesh_core.camera import Camera
 from mpmesh_core.types import Array, Bodies, Person, Skeletons
 
 _KEYPOINTS: tuple[KeypointSet, KeypointSet] = ("coco17", "h36m17")
+_FIELDS = [field.name for field in fields(Person)]
 
 
 def describe(
-    body: BodyModel, bodies: Bodies, skeletons: Skeletons, camera: Camera, vertices: bool = False
+    body: BodyModel, bodies: Bodies, skeletons: Skeletons, camera: Camera
 ) -> dict[str, Tensor]:
     """Describe N posed bodies.
 
@@ -31,19 +34,18 @@ def describe(
         bodies: N people.
         skeletons: their skeletons, for the joints' confidence.
         camera: projects joints to pixels.
-        vertices: compute the meshes too.
 
     Returns:
-        Fields of Person as (N, ...) float32 tensors, without `score` and `bbox`.
+        Fields of Person as (N, ...) float32 tensors, without `score`, `bbox` and `vertices`.
     """
     pose = bodies.rotations, bodies.betas
-    at_origin = body(*pose, torch.zeros_like(bodies.transl), vertices=vertices)
+    at_origin = body(*pose, torch.zeros_like(bodies.transl), vertices=False)
     transl = bodies.transl.unsqueeze(1)
     joints = at_origin.joints + transl
     coco, h36m = (body.keypoints_of(at_origin, *pose, which) + transl for which in _KEYPOINTS)
     axis_angle = roma.rotmat_to_rotvec(bodies.rotations)  # (N, 24, 3)
     pixels = camera.project(torch.cat((joints, coco), 1).double()).float()
-    fields = {
+    return {
         "global_orient": axis_angle[:, 0],
         "body_pose": axis_angle[:, 1:].flatten(1),
         "betas": bodies.betas,
@@ -56,29 +58,26 @@ def describe(
         "position": joints[:, 0],
         "position_covariance": bodies.covariance,
     }
-    if at_origin.vertices is not None:
-        fields["vertices"] = at_origin.vertices + transl
-    return fields
 
 
-def to_people(fields: dict[str, Array], ok: Array, boxes: Array, scores: Array) -> list[Person]:
-    """People from the fields of `describe`.
+def to_people(numbers: dict[str, Array], usable: Array) -> list[Person]:
+    """People from what `describe` says about them.
 
     Args:
-        fields: each (N, ...).
-        ok: (N,) bool, who has a usable result.
-        boxes: (N, 4) [px].
-        scores: (N,).
+        numbers: fields of `describe`, `boxes` (N, 4) [px], `scores` (N,), maybe `vertices`; others
+            do not count.
+        usable: (N,) bool, who has a usable result.
 
     Returns:
-        One Person for each ok one, in the order given.
+        One Person for each usable one, in the order given.
     """
-    good = ok & np.isfinite(fields["joints"]).all((1, 2))
+    good = usable & np.isfinite(numbers["joints"]).all((1, 2))
+    described = {name: numbers[name] for name in _FIELDS if name in numbers}
     return [
         Person(
-            score=float(scores[i]),
-            bbox=boxes[i],
-            **{name: values[i] for name, values in fields.items()},
+            score=float(numbers["scores"][i]),
+            bbox=numbers["boxes"][i],
+            **{name: values[i] for name, values in described.items()},
         )
         for i in np.flatnonzero(good)
     ]

@@ -13,21 +13,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
-from typing import Annotated, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from mpmesh_core.body import BodyModel, load_body
 from mpmesh_core.camera import Camera
 from mpmesh_core.clock import StageClock
+from mpmesh_core.configuration import PipelineConfig
 from mpmesh_core.crop import crop_images, look_at
+from mpmesh_core.deadline import Deadline, Plan, nearest
 from mpmesh_core.detect import DEFAULT_THRESHOLD, Detector, load_detector, nan_scores
 from mpmesh_core.device_line import DeviceLine
 from mpmesh_core.doubles import distinct
-from mpmesh_core.engines import Backend, Engine, choose_backend, load_engine
+from mpmesh_core.engines import Engine, choose_backend, load_engine
 from mpmesh_core.errors import DeviceError, NumericalError
 from mpmesh_core.mirror import read_crops
 from mpmesh_core.people import describe, to_people
@@ -39,34 +38,6 @@ from mpmesh_core.tracking import Tracker
 from mpmesh_core.types import Array, FrameResult, Person
 from mpmesh_core.warp import warp_crops
 from mpmesh_core.weights import weights_path
-
-
-class PipelineConfig(BaseModel):
-    """Everything that can be chosen about the line; unknown keys are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    variant: Literal["light", "paper"] = Field("light", description="size of the networks")
-    backend: Backend = Field("auto", description="what runs the networks")
-    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
-    weights: Path | None = Field(None, description="folder of checkpoints instead of the shipped")
-    detector: Path | None = Field(None, description="ONNX file of another person detector")
-    body: str = Field("open", description="open, smpl, or a path to a body file")
-    gender: Literal["neutral", "male", "female"] = Field("neutral", description="of an SMPL body")
-    max_people: Annotated[int, Field(ge=1, le=256)] = Field(
-        32, description="people a frame, best scores first"
-    )
-    score_threshold: Annotated[float, Field(ge=0, le=1)] | None = Field(
-        None, description="detections below it are dropped; None takes the detector's own"
-    )
-    mirror: bool = Field(False, description="read each crop in a mirror too, and average")
-    refine: bool = Field(True, description="run the relation-aware refiner")
-    context: Annotated[int, Field(ge=1, le=4)] = Field(
-        3, description="people in one refiner run, the target included (N of the paper)"
-    )
-    track: bool = Field(True, description="identities, states and velocities over frames")
-    smooth: bool = Field(False, description="quieter bodies on videos, a little late")
-    mesh: bool = Field(False, description="compute the vertices of every person")
 
 
 class Pipeline:
@@ -96,6 +67,8 @@ class Pipeline:
         self.smoother: Smoother | None = self._load_smoother()
         self._clock = StageClock(self.device)
         self._line = self._load_line()
+        limit = self.config.deadline_ms
+        self.deadline = None if limit is None else Deadline(limit)
 
     @property
     def faces(self) -> Array:
@@ -134,50 +107,77 @@ class Pipeline:
             DeviceError: out of GPU memory.
         """
         self._clock.start()
-        people = self._find_people(image, camera)
+        work = self._on_host if self._line is None else self._on_device
+        numbers, left_out = work(image, camera)
         result = FrameResult(
-            frame, stamp, source, camera.width, camera.height, camera.K, camera.D, people
+            frame, stamp, source, camera.width, camera.height, camera.K, camera.D, left_out=left_out
         )
+        result = replace(result, people=self._checked(numbers))
         if self.tracker is not None:
             with self._stage("track", on_host=True):
                 result = self.tracker.update(result)
         if self.smoother is not None:
             with self._stage("smooth", on_host=True):
                 result = self.smoother.update(result, camera)
-        return replace(result, timings=self._clock.timings())
+        result = replace(result, timings=self._clock.timings())
+        if self.deadline is not None and (self._line is None or self._line.steady):
+            self.deadline.learn(result.timings, len(numbers["scores"]))
+        return result
 
-    def _find_people(self, image: Array, camera: Camera) -> list[Person]:
-        """Detect people and describe them, on the host or on the device."""
-        on_device = self._line is not None and isinstance(self.detector, TensorDetector)
-        detections = None
-        if not on_device:
+    def _on_host(self, image: Array, camera: Camera) -> tuple[dict[str, Array], tuple[str, ...]]:
+        """Numbers of the people of an image, and what was left out; the stages one by one."""
+        with self._stage("detect", on_host=True):
+            detections = self.detector.detect(image)
+        wanted = self._wanted(len(detections.scores))
+        plan = self._plan(wanted)
+        if plan.people < wanted.people:
+            chosen = nearest(torch.from_numpy(detections.boxes), plan.people)
+            detections = detections.take(chosen.numpy())
+        numbers = {"boxes": detections.boxes, "scores": detections.scores}
+        if plan.people:
+            fields = self._people(image, torch.from_numpy(detections.boxes), camera, plan)
+            numbers |= {name: value.numpy() for name, value in fields.items()}
+        return numbers, plan.left_out(wanted)
+
+    def _on_device(self, image: Array, camera: Camera) -> tuple[dict[str, Array], tuple[str, ...]]:
+        """The same on a GPU, replayed as graphs; a detector of another kind runs on the host."""
+        assert self._line is not None
+        given = None
+        if not isinstance(self.detector, TensorDetector):
             with self._stage("detect", on_host=True):
-                detections = self.detector.detect(image)
-            if not len(detections.scores):
-                return []
-        if self._line is not None:
-            numbers = self._line(image, camera, detections)
-            if numbers.pop("broken"):
-                raise nan_scores("mpmesh", self.backend)
-        else:
-            assert detections is not None
-            boxes = torch.from_numpy(detections.boxes)
-            fields = self._people(image, boxes, camera)
-            numbers = {name: value.numpy() for name, value in fields.items()}
-            numbers |= {"boxes": detections.boxes, "scores": detections.scores}
-        return self._checked(numbers)
+                given = self.detector.detect(image)
+        expected = self._line.expected if given is None else len(given.scores)
+        plan = self._plan(self._wanted(expected), detected=given is not None)
+        numbers = self._line(image, camera, plan, given)
+        if numbers.pop("broken"):
+            raise nan_scores("mpmesh", self.backend)
+        wanted = self._wanted(int(numbers.pop("found")))
+        return numbers, replace(plan, people=len(numbers["scores"])).left_out(wanted)
 
-    def _people(self, picture: Array | Tensor, boxes: Tensor, camera: Camera) -> dict[str, Tensor]:
+    def _wanted(self, people: int) -> Plan:
+        """Everything that the configuration asks for."""
+        return Plan(people, refine=self.refiner is not None, mesh=self.config.mesh)
+
+    def _plan(self, wanted: Plan, detected: bool = True) -> Plan:
+        """As much of it as there is time for."""
+        if self.deadline is None:
+            return wanted
+        return self.deadline.plan(self._clock.spent(), wanted, detected)
+
+    def _people(
+        self, picture: Array | Tensor, boxes: Tensor, camera: Camera, plan: Plan
+    ) -> dict[str, Tensor]:
         """The line from boxes to people.
 
         Args:
             picture: (H, W, 3) uint8 RGB, an array in host memory or a tensor on the device.
             boxes: (N, 4) [px], best first; NaN for a place where nobody is.
             camera: of the picture.
+            plan: whether to refine and to compute vertices.
 
         Returns:
-            Fields of `people.describe`, and (N,) bool `usable`, `finite` (the skeleton network gave
-            numbers) and `refined` (so did the refiner).
+            Fields of `people.describe`, maybe `vertices`, and (N,) bool `usable`, `finite` (the
+            skeleton network gave numbers) and `refined` (so did the refiner).
         """
         with self._stage("crop"):
             crops = look_at(boxes, camera)
@@ -193,7 +193,7 @@ class Pipeline:
         with self._stage("ik"):
             ik = solve_pose(points, skeletons, self.body)
         rotations, betas, refined = ik.rotations, skeletons.betas, ik.ok
-        if self.refiner is not None:
+        if self.refiner is not None and plan.refine:
             with self._stage("refine"):
                 there = (one_each & crops.ok).unsqueeze(1)
                 roots = torch.where(there, points[:, 0], torch.nan)
@@ -203,7 +203,11 @@ class Pipeline:
                 rotations = onto_picture(rotations, betas, skeletons, crops, self.body)
         with self._stage("body"):
             bodies, placed = stand(rotations, betas, skeletons, crops, self.body)
-            fields = describe(self.body, bodies, skeletons, camera, self.config.mesh)
+            fields = describe(self.body, bodies, skeletons, camera)
+        if plan.mesh:
+            with self._stage("mesh"):
+                pose = bodies.rotations, bodies.betas, bodies.transl
+                fields["vertices"] = self.body(*pose).vertices
         usable = one_each & ik.ok & placed
         return fields | {"usable": usable, "finite": ik.ok, "refined": refined}
 
@@ -213,21 +217,20 @@ class Pipeline:
         Raises:
             NumericalError: a network returned NaN for every person of the frame.
         """
-        usable, finite, refined = (
-            numbers.pop(name) > 0 for name in ("usable", "finite", "refined")
-        )
-        if len(finite) and not finite.any():
+        if not len(numbers["scores"]):
+            return []
+        usable, finite, refined = (numbers[name] > 0 for name in ("usable", "finite", "refined"))
+        if not finite.any():
             raise NumericalError(
                 f"skeleton network ({self.backend}) returned NaN for every person: check its "
                 "weights and precision"
             )
-        if len(refined) and not refined.any():
+        if not refined.any():
             raise NumericalError(
                 f"refiner network ({self.backend}) returned NaN for every person: check its "
                 "weights and precision, or leave it out with --no-refine"
             )
-        boxes, scores = numbers.pop("boxes"), numbers.pop("scores")
-        return to_people(numbers, usable, boxes, scores)
+        return to_people(numbers, usable)
 
     def _load_smoother(self) -> Smoother | None:
         """Smoothing works on finished people, so its body stays on the CPU."""

@@ -20,6 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from mpmesh_core import constants, foreshorten, kinematic_tree, swing_twist, tensor_detector
 from mpmesh_core.camera import Camera
 from mpmesh_core.clock import StageClock
+from mpmesh_core.deadline import Plan
 from mpmesh_core.device_line import DeviceLine, camera_key, padded
 from mpmesh_core.engines.torch import TorchEngine
 from mpmesh_core.networks import heatmaps
@@ -45,6 +46,7 @@ CAMERAS = {
     ),
 }
 SCENE = next(iter(demo_clip(frames=1, size=SIZE)))
+ALL = Plan(people=99, refine=True, mesh=True)
 BOXES = np.stack([p.visible_box for p in SCENE.people if p.visible_box is not None])
 
 
@@ -66,8 +68,8 @@ class TestPlaces:
     def test_empty_places_change_nobody(self, pipeline: Pipeline, camera: Camera) -> None:
         picture = torch.from_numpy(SCENE.image)
         count = len(BOXES)
-        plain = pipeline._people(picture, with_empty(BOXES, count), camera)
-        more = pipeline._people(picture, with_empty(BOXES, 8), camera)
+        plain = pipeline._people(picture, with_empty(BOXES, count), camera, ALL)
+        more = pipeline._people(picture, with_empty(BOXES, 8), camera, ALL)
         assert plain["usable"].all()
         for name, value in plain.items():
             torch.testing.assert_close(more[name][:count], value, atol=2e-4, rtol=1e-4, msg=name)
@@ -75,8 +77,8 @@ class TestPlaces:
     @torch.inference_mode()
     def test_same_people_from_a_tensor_as_from_an_array(self, pipeline: Pipeline) -> None:
         boxes = torch.from_numpy(BOXES)
-        host = pipeline._people(SCENE.image, boxes, CAMERAS["none"])
-        device = pipeline._people(torch.from_numpy(SCENE.image), boxes, CAMERAS["none"])
+        host = pipeline._people(SCENE.image, boxes, CAMERAS["none"], ALL)
+        device = pipeline._people(torch.from_numpy(SCENE.image), boxes, CAMERAS["none"], ALL)
         shapes = [fields["joints"] - fields["position"][:, None] for fields in (host, device)]
         apart = (shapes[0] - shapes[1]).norm(dim=-1)  # [m]
         assert apart.mean() < 5e-4
@@ -105,15 +107,19 @@ class Crowd:
     def _find(self, picture: Tensor) -> Found:
         people = picture[0, 0, 0].float()
         rows = torch.arange(self.most).float()
-        boxes = torch.where((rows < people)[:, None], rows[:, None].expand(-1, 4), torch.nan)
+        boxes = torch.stack((rows, 0 * rows, rows, 10 + rows), 1)  # the later, the taller
+        boxes = torch.where((rows < people)[:, None], boxes, torch.nan)
         return Found(boxes, torch.ones(self.most), people, torch.zeros(()))
 
-    def _describe(self, picture: Tensor, boxes: Tensor, camera: Camera) -> dict[str, Tensor]:
+    def _describe(
+        self, picture: Tensor, boxes: Tensor, camera: Camera, plan: Plan
+    ) -> dict[str, Tensor]:
         self.places.append(len(boxes))
         return {"number": boxes[:, 0], "matrix": boxes[:, :1, None].expand(-1, 2, 2)}
 
-    def __call__(self, people: int) -> dict[str, Array]:
-        return self.line(np.full((2, 2, 3), people, np.uint8), CAMERAS["none"])
+    def __call__(self, people: int, plan: Plan | None = None) -> dict[str, Array]:
+        image = np.full((2, 2, 3), people, np.uint8)
+        return self.line(image, CAMERAS["none"], plan or ALL)
 
 
 class TestDeviceLine:
@@ -139,10 +145,18 @@ class TestDeviceLine:
         assert numbers["number"].shape == (0,)
         assert numbers["boxes"].shape == (0, 4)
 
+    def test_a_plan_for_fewer_takes_the_tallest(self) -> None:
+        crowd = Crowd()
+        crowd(7)
+        numbers = crowd(7, Plan(people=3, refine=False, mesh=False))
+        assert crowd.places[-1] == 2
+        assert numbers["number"].tolist() == [5, 6]
+        assert (numbers["found"], crowd.line.reruns) == (7, 1)
+
     def test_people_found_elsewhere(self) -> None:
         crowd = Crowd()
         given = Detections(np.full((3, 4), 7, np.float32), np.array([0.9, 0.8, 0.7], np.float32))
-        numbers = crowd.line(np.zeros((2, 2, 3), np.uint8), CAMERAS["none"], given)
+        numbers = crowd.line(np.zeros((2, 2, 3), np.uint8), CAMERAS["none"], ALL, given)
         assert numbers["number"].tolist() == [7, 7, 7]
         assert np.allclose(numbers["scores"], [0.9, 0.8, 0.7])
         assert not numbers["broken"]
@@ -205,7 +219,7 @@ def test_nothing_waits_between_picture_and_people(mode: FakeTensorMode, camera: 
 
         def frame() -> dict[str, Tensor]:
             found = detector.find(picture)
-            return pipeline._people(picture, found.boxes, camera)
+            return pipeline._people(picture, found.boxes, camera, ALL)
 
         frame()  # makes the constants
         with NoHostData():
