@@ -86,17 +86,9 @@ def place(
     Returns:
         One placement per person.
     """
-    check_shapes(
-        points_rel=(points_rel, (..., "J", 3)),
-        points_px=(points_px, (..., "J", 2)),
-        weight=(weight, (..., "J")),
-        K=(K, (..., 3, 3)),
-    )
-    inside = inside_field_of_view(points_px, size)
-    weight = weight.clamp(min=0) * inside
-    seen = weight.sum(-1) > _LEAST_SEEN
-    weight = weight + _OUTSIDE_WEIGHT
-    weight = weight / weight.sum(-1, keepdim=True)
+    _check(points_rel, points_px, weight, K)
+    weight, total = _inside(weight, points_px, size)
+    seen = total > _LEAST_SEEN
     fit = _solve(points_rel, _normalised(points_px, K), weight)
     covariance = _covariance(fit, points_rel, weight, K, noise)
     finite = torch.isfinite(covariance.sum((-1, -2)) + fit.root.sum(-1))
@@ -108,6 +100,17 @@ def place(
         covariance=torch.where(ok[..., None, None], covariance, _UNKNOWN_SIGMA**2 * axes),
         ok=ok,
     )
+
+
+def locate(
+    points_rel: Tensor, points_px: Tensor, weight: Tensor, K: Tensor, size: int = 256
+) -> Tensor:
+    """`place` without asking how sure it is: root (..., 3) [m], 1 m ahead where not finite."""
+    _check(points_rel, points_px, weight, K)
+    weight, _ = _inside(weight, points_px, size)
+    root = _solve(points_rel, _normalised(points_px, K), weight).root
+    ahead = torch.eye(3, dtype=K.dtype, device=K.device)[2]
+    return torch.where(root.isfinite().all(-1, keepdim=True), root, ahead)
 
 
 def mix_absolute(
@@ -162,6 +165,23 @@ class _Fit:
     mean: Tensor  # (..., 1, 2) that mean
     spread: Tensor  # (...) weighted mean of |centred|^2, plus the ridge
     residual: Tensor  # (..., J, 2) [m]
+
+
+def _check(points_rel: Tensor, points_px: Tensor, weight: Tensor, K: Tensor) -> None:
+    check_shapes(
+        points_rel=(points_rel, (..., "J", 3)),
+        points_px=(points_px, (..., "J", 2)),
+        weight=(weight, (..., "J")),
+        K=(K, (..., 3, 3)),
+    )
+
+
+def _inside(weight: Tensor, points_px: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Weights (..., J) that sum to 1, small out of the field of view; and what lay inside (...)."""
+    weight = weight.clamp(min=0) * inside_field_of_view(points_px, size)
+    total = weight.sum(-1)
+    weight = weight + _OUTSIDE_WEIGHT
+    return weight / weight.sum(-1, keepdim=True), total
 
 
 def _normalised(points_px: Tensor, K: Tensor) -> Tensor:

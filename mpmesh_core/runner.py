@@ -47,6 +47,7 @@ class RunSummary:
     people: int = 0
     bad: list[BadFrame] = field(default_factory=list)
     timings: dict[str, list[float]] = field(default_factory=dict)  # stage -> [ms] per frame
+    left_out: int = 0  # frames that gave something up for their deadline
     assumed_camera: bool = False  # some frame had no known camera, so distances are approximate
     last_overlay: Path | None = None
 
@@ -154,6 +155,7 @@ def _size_message(camera: Camera, width: int, height: int) -> str:
 
 def _count(result: FrameResult, summary: RunSummary) -> None:
     summary.frames += 1
+    summary.left_out += bool(result.left_out)
     summary.people += sum(person.state not in ("coasted", "lost") for person in result.people)
     for stage, milliseconds in result.timings.items():
         summary.timings.setdefault(stage, []).append(milliseconds)

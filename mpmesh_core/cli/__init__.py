@@ -8,7 +8,7 @@ import sys
 import typer
 
 from mpmesh_core import __version__
-from mpmesh_core.cli import bench, body, demo, evaluate, export, run, train, weights
+from mpmesh_core.cli import bench, body, demo, engine, evaluate, export, run, train, weights
 from mpmesh_core.errors import MPMeshError
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ app.command("demo")(demo.demo)
 app.command("bench")(bench.bench)
 app.command("export")(export.export)
 app.add_typer(body.app, name="body")
+app.add_typer(engine.app, name="engine")
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(train.app, name="train")
 app.add_typer(weights.app, name="weights")

@@ -19,7 +19,13 @@ from mpmesh_core.crop import (
     look_at,
 )
 from mpmesh_core.errors import ShapeError
-from mpmesh_core.placement import PlacementNoise, inside_field_of_view, mix_absolute, place
+from mpmesh_core.placement import (
+    PlacementNoise,
+    inside_field_of_view,
+    locate,
+    mix_absolute,
+    place,
+)
 
 EXACT = {torch.float64: 5e-5, torch.float32: 5e-4}  # [m]
 
@@ -219,6 +225,22 @@ class TestPlace:
         assert empty.root.shape == (0, 3) and empty.covariance.shape == (0, 3, 3)
         with pytest.raises(ShapeError, match="weight"):
             place(rel, px, weight[:, :5], K)
+
+
+class TestLocate:
+    def test_where_place_puts_them(self) -> None:
+        rel, px, K, _ = people(20, 4.0, dtype=torch.float32)
+        rel = rel + 0.05 * torch.randn(rel.shape, generator=torch.Generator().manual_seed(1))
+        weight = torch.rand(20, 29, generator=torch.Generator().manual_seed(2))
+        px[3, 5], rel[4, 6] = torch.nan, torch.inf
+        root = locate(rel, px, weight, K)
+        assert torch.equal(root, place(rel, px, weight, K).root)
+        assert root[3].tolist() == root[4].tolist() == [0, 0, 1]
+
+    def test_shapes(self) -> None:
+        rel, px, K, _ = people(2, 4.0)
+        with pytest.raises(ShapeError, match="weight"):
+            locate(rel, px, torch.ones(2, 28), K)
 
 
 class TestThroughTheLens:
