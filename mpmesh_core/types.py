@@ -8,6 +8,7 @@ of the first pixel at (0, 0).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, fields
 
 import numpy as np
@@ -76,6 +77,7 @@ class Person:
     track_id: int = -1  # -1 without tracking
     state: str = "untracked"  # new, tracked, coasted, lost or untracked
     velocity: Array | None = None  # (3,) [m/s], None until it is known
+    fit_residual: float = math.nan  # RMS distance of the body's joints to those seen [px]
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,21 @@ SourceKind = Literal["images", "video", "camera", "bag"]
 
 
 @dataclass(frozen=True)
+class Header:
+    """Time and frame of a picture, as exact as in the message that it came in."""
+
+    sec: int  # [s]
+    nanosec: int  # [ns], 0 to 999 999 999
+    frame_id: str  # name of the camera optical frame
+
+    @classmethod
+    def from_seconds(cls, stamp: float, frame_id: str = "camera") -> Header:
+        """The header of a picture that came in no message."""
+        sec, nanosec = divmod(round(stamp * 1e9), 1_000_000_000)
+        return cls(sec, nanosec, frame_id)
+
+
+@dataclass(frozen=True)
 class Frame:
     """One picture."""
 
