@@ -56,7 +56,7 @@ def demo(
     from mpmesh_core.evaluation.clip import clip_table, compare_clip, posed_truths
     from mpmesh_core.outputs import read_results
     from mpmesh_core.progress import run_with_progress
-    from mpmesh_core.runner import RunConfig
+    from mpmesh_core.run_outputs import RunConfig
     from mpmesh_core.showcase import write_showcase
     from mpmesh_core.training.synthetic.demo_clip import FPS, demo_clip
 

@@ -1,6 +1,6 @@
 """messages.builder: every output by name, and what it must remember from frame to frame.
 
-In   MessageFrame and, for the overlay, the drawn picture
+In   MessageFrame
 Out  one message, or bytes that are one, for each output asked for
 """
 
@@ -13,6 +13,7 @@ from typing import Any
 from mpmesh_core.messages import markers, mesh_markers, navigation, people
 from mpmesh_core.messages.clouds import surface_cloud
 from mpmesh_core.messages.frame import MessageFrame
+from mpmesh_core.messages.images import compressed_picture
 from mpmesh_core.messages.markers import Shown
 from mpmesh_core.messages.navigation import RigidTransform
 from mpmesh_core.messages.types import MessageTypes
@@ -36,9 +37,11 @@ class Output:
     topic: str  # `~/` stands for the node's own name
     type: str
     meshes: bool = False  # it needs everybody's vertices, so it is built for listeners only
+    latched: bool = False  # published once, transient local
 
 
 OUTPUTS: tuple[Output, ...] = (
+    Output("topology", "~/topology", "mpmesh_ros/msg/MeshTopology", latched=True),
     Output("people", "~/people", "mpmesh_ros/msg/SmplPersonArray"),
     Output("detections", "~/detections", "vision_msgs/msg/Detection3DArray"),
     Output("navigation_people", "/people", "people_msgs/msg/People"),
@@ -46,10 +49,9 @@ OUTPUTS: tuple[Output, ...] = (
     Output("points", "~/points", "sensor_msgs/msg/PointCloud2", meshes=True),
     Output("markers", "~/markers", "visualization_msgs/msg/MarkerArray"),
     Output("mesh_markers", "~/mesh_markers", "visualization_msgs/msg/MarkerArray", meshes=True),
+    Output("overlay", "~/overlay/compressed", "sensor_msgs/msg/CompressedImage"),
     Output("tf", "/tf", "tf2_msgs/msg/TFMessage"),
 )
-"""What `MessageBuilder.build` makes. The topology and the overlay, which want more than the frame,
-have functions of their own: `people.mesh_topology` and `images.compressed_image`."""
 
 
 class MessageBuilder:
@@ -67,6 +69,7 @@ class MessageBuilder:
         self._meshes: Shown = frozenset()
         self._target = self.options.target
         self._makers: dict[str, Callable[[MessageFrame], Any]] = {
+            "topology": lambda frame: people.mesh_topology(types, frame.body),
             "people": self._people,
             "detections": lambda frame: navigation.detections_3d(types, frame),
             "navigation_people": self.navigation_people,
@@ -74,6 +77,7 @@ class MessageBuilder:
             "points": lambda frame: surface_cloud(types, frame),
             "markers": self._person_markers,
             "mesh_markers": self._mesh_markers,
+            "overlay": lambda frame: compressed_picture(types, frame),
             "tf": lambda frame: navigation.transforms(types, frame, self.options.joint_frames),
         }
 

@@ -31,6 +31,7 @@ class MessageFrame:
     header: Header
     result: FrameResult
     body: BodyModel
+    picture: Array | None = None  # (H, W, 3) uint8 RGB, the people drawn; for the overlay
 
     @cached_property
     def people(self) -> list[Person]:

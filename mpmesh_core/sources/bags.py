@@ -2,14 +2,15 @@
 
 In   a ROS 1 .bag, a ROS 2 .mcap or .db3 file, or a ROS 2 bag folder
 Out  Frames with the stamp of the message's header and, where the bag has the topic's camera_info,
-     the camera
+     the camera; between them the messages of topics to be kept, as ROS 2 has them
 """
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 
 from mpmesh_core.camera import Camera
 from mpmesh_core.errors import InputError, MissingFileError, MissingPackageError, UsageError
-from mpmesh_core.sources.frames import BadFrame, Frame, SourceKind
+from mpmesh_core.sources.frames import BadFrame, Frame, Header, SourceKind
+from mpmesh_core.sources.kept_topics import KeptTopic, RawMessage, TopicKeeper
 from mpmesh_core.sources.messages import (
     camera_from_message,
     image_from_compressed,
@@ -27,6 +29,7 @@ from mpmesh_core.sources.messages import (
 if TYPE_CHECKING:
     from rosbags.interfaces import Connection
 
+logger = logging.getLogger(__name__)
 BAG_SUFFIXES = frozenset({".bag", ".mcap", ".db3"})
 _RAW, _COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 _INFO = "sensor_msgs/msg/CameraInfo"
@@ -72,6 +75,7 @@ class Bag:
         self.path = _readable(Path(path))
         self.paths = [self.path]
         self._camera_info = camera_info
+        self._unusable = ""  # what is wrong with a camera_info message
         with self._opened() as reader:
             self.topic = _choose_topic(reader, self.path, topic)
             connections = [c for c in reader.bag.connections if c.topic == self.topic]
@@ -81,16 +85,45 @@ class Bag:
 
     def __iter__(self) -> Iterator[Frame | BadFrame]:
         """Read the topic's pictures in the order in which they were recorded."""
+        for item in self.read():
+            if not isinstance(item, RawMessage):
+                yield item
+
+    def read(self, keep: Collection[str] = ()) -> Iterator[Frame | BadFrame | RawMessage]:
+        """Read the topic's pictures, and before or between them the messages of other topics.
+
+        Args:
+            keep: topics whose messages are wanted; may name the image topic too.
+        """
         with self._opened() as reader:
+            keeper = TopicKeeper(reader.bag.connections, keep, self.path)
             infos = self._info_connections(reader)
             pictures = [c for c in reader.bag.connections if c.topic == self.topic]
+            wanted = pictures + [c for c in infos if c.topic not in keep] + keeper.connections
             camera, index = self._first_camera(reader, infos), 0
-            for connection, time_ns, raw in reader.bag.messages(pictures + infos):
-                if connection.msgtype == _INFO:
-                    camera = self._camera(reader, connection, raw)
-                    continue
-                yield self._frame(reader, connection, raw, index, 1e-9 * time_ns, camera)
-                index += 1
+            for connection, time_ns, raw in reader.bag.messages(_distinct(wanted)):
+                if connection.topic in keep:
+                    yield keeper.message(connection, time_ns, raw)
+                if connection in infos:
+                    camera = self._camera(reader, connection, raw) or camera
+                elif connection.topic == self.topic:
+                    yield self._frame(reader, connection, raw, index, time_ns, camera)
+                    index += 1
+
+    def kept_topics(self, keep: Collection[str]) -> list[KeptTopic]:
+        """What `read(keep)` will give messages of.
+
+        Raises:
+            UsageError: a topic that the bag lacks.
+            InputError: one whose messages cannot be described.
+        """
+        with self._opened() as reader:
+            return TopicKeeper(reader.bag.connections, keep, self.path).topics
+
+    def all_topics(self) -> list[str]:
+        """Names of all topics of the bag."""
+        with self._opened() as reader:
+            return sorted({connection.topic for connection in reader.bag.connections})
 
     def _frame(
         self,
@@ -98,7 +131,7 @@ class Bag:
         connection: Connection,
         raw: bytes,
         index: int,
-        recorded: float,
+        time_ns: int,
         camera: Camera | None,
     ) -> Frame | BadFrame:
         decode = image_from_message if connection.msgtype == _RAW else image_from_compressed
@@ -108,8 +141,10 @@ class Bag:
         except InputError as error:
             return BadFrame(index, self.name, f"{self.name}, picture {index}: {error}")
         stamp = message.header.stamp
-        header = stamp.sec + 1e-9 * stamp.nanosec
-        return Frame(index, header if header > 0 else recorded, self.name, image, camera)
+        header = Header(stamp.sec, stamp.nanosec, message.header.frame_id)
+        seconds = stamp.sec + 1e-9 * stamp.nanosec
+        seconds = seconds if seconds > 0 else 1e-9 * time_ns
+        return Frame(index, seconds, self.name, image, camera, header, time_ns)
 
     def _info_connections(self, reader: _Reader) -> list[Connection]:
         if not self._camera_info:
@@ -118,22 +153,36 @@ class Bag:
         return [c for c in reader.bag.connections if (c.topic, c.msgtype) == (topic, _INFO)]
 
     def _first_camera(self, reader: _Reader, infos: list[Connection]) -> Camera | None:
+        """The first usable camera, which pictures from before it get too.
+
+        Raises:
+            InputError: there are messages, and none is usable.
+        """
         if not infos:
             return None
+        unusable = None
         for connection, _, raw in reader.bag.messages(infos):
-            return self._camera(reader, connection, raw)
-        return None
-
-    def _camera(self, reader: _Reader, connection: Connection, raw: bytes) -> Camera:
-        rectified = (
-            self.topic.removesuffix("/compressed").rsplit("/", 1)[-1].startswith("image_rect")
+            camera = self._camera(reader, connection, raw)
+            if camera is not None:
+                return camera
+            unusable = connection
+        if unusable is None:
+            return None
+        raise InputError(
+            f"{unusable.topic} in {self.path}: {self._unusable}; give --camera or --fov"
         )
+
+    def _camera(self, reader: _Reader, connection: Connection, raw: bytes) -> Camera | None:
+        """The camera of a message; None where it is unusable, which is logged once."""
+        name = self.topic.removesuffix("/compressed").rsplit("/", 1)[-1]
         try:
-            return camera_from_message(reader.deserialize(raw, connection.msgtype), rectified)
+            message = reader.deserialize(raw, connection.msgtype)
+            return camera_from_message(message, rectified=name.startswith("image_rect"))
         except InputError as error:
-            raise InputError(
-                f"{connection.topic} in {self.path}: {error}; give --camera or --fov"
-            ) from None
+            if not self._unusable:
+                logger.warning("%s in %s: %s", connection.topic, self.path, error)
+            self._unusable = str(error)
+            return None
 
     @contextmanager
     def _opened(self) -> Iterator[_Reader]:
@@ -230,6 +279,10 @@ def _info_topic(topic: str) -> str:
 
 def _rate(count: int, duration_ns: int) -> float | None:
     return 1e9 * (count - 1) / duration_ns if count > 1 and duration_ns > 0 else None
+
+
+def _distinct(connections: list[Connection]) -> list[Connection]:
+    return list({connection.id: connection for connection in connections}.values())
 
 
 def _one_line(error: Exception) -> str:

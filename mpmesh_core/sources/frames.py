@@ -33,6 +33,11 @@ class Header:
         sec, nanosec = divmod(round(stamp * 1e9), 1_000_000_000)
         return cls(sec, nanosec, frame_id)
 
+    @property
+    def nanoseconds(self) -> int:
+        """The stamp in one number [ns]."""
+        return 1_000_000_000 * self.sec + self.nanosec
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -43,6 +48,8 @@ class Frame:
     source: str  # the picture's path, or the video's, bag topic's or camera's name
     image: Array  # (H, W, 3) uint8 RGB
     camera: Camera | None = None  # where the source knows it (bags with camera_info)
+    header: Header | None = None  # of the message that it came in (bags)
+    recorded_ns: int | None = None  # when that message was recorded [ns] (bags)
 
 
 @dataclass(frozen=True)
