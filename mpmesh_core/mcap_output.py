@@ -56,6 +56,7 @@ class McapFile:
         self._writer = mcap.Writer(self._stream)
         self._writer.start(profile="ros2", library=f"mpmesh {__version__}")
         self._schemas: dict[str, int] = {}
+        self._channels: dict[tuple[str, str], int] = {}
 
     def add_topic(
         self, topic: str, kind: str, definition: str, encoding: str = "ros2msg", qos: str = ""
@@ -70,13 +71,17 @@ class McapFile:
             qos: offered profiles, as rosbag2 writes them.
 
         Returns:
-            The number that `write` takes.
+            The number that `write` takes; the same again for a topic and type announced before.
         """
         if kind not in self._schemas:
             data = definition.encode()
             self._schemas[kind] = self._writer.register_schema(kind, encoding, data)
-        metadata = {"offered_qos_profiles": qos}
-        return self._writer.register_channel(topic, "cdr", self._schemas[kind], metadata)
+        if (topic, kind) not in self._channels:
+            metadata = {"offered_qos_profiles": qos}
+            schema = self._schemas[kind]
+            channel = self._writer.register_channel(topic, "cdr", schema, metadata)
+            self._channels[topic, kind] = channel
+        return self._channels[topic, kind]
 
     def write(self, channel: int, data: bytes, time_ns: int) -> None:
         """Append a message (CDR); `time_ns` is when it was, or would have been, recorded."""

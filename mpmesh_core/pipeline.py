@@ -131,7 +131,7 @@ class Pipeline:
         self.detector: Detector = self._load_detector()
         self.skeleton: Engine = self._load_engine("skeleton")
         self.refiner: Engine | None = self._load_engine("refiner") if self.config.refine else None
-        self._followed = Tracker()  # kept from source to source: identities are never used twice
+        self._followed = Tracker()  # kept from source to source, so that ids go on
         self.tracker: Tracker | None = self._followed if self.config.track else None
         self.smoother: Smoother | None = self._load_smoother()
         self._timings: dict[str, float] = {}
@@ -141,13 +141,14 @@ class Pipeline:
         """(F, 3) triangles of the body's vertices."""
         return self.body.faces.cpu().numpy()
 
-    def start(self, sequence: bool = True) -> None:
+    def start(self, sequence: bool = True, renumber: bool = False) -> None:
         """Forget the people seen so far.
 
         Args:
             sequence: the coming frames follow one another in time; without it nobody is tracked.
+            renumber: begin again with the first identity, for a recording of its own.
         """
-        self._followed.reset()
+        self._followed.reset(renumber)
         self.tracker = self._followed if self.config.track and sequence else None
         if self.smoother is not None:
             self.smoother.reset()
