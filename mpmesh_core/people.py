@@ -74,6 +74,7 @@ def _tensors(
         "h36m": body.keypoints(*parameters, "h36m17"),
         "position": posed.joints[:, 0],
         "position_covariance": bodies.covariance,
+        "fit_residual": bodies.fit_residual,
     }
     if vertices:
         fields["vertices"] = posed.vertices

@@ -32,7 +32,7 @@ from mpmesh_core.foreshorten import foreshorten
 from mpmesh_core.ik import IKResult, solve_ik, twist_from_rotations
 from mpmesh_core.mirror import read_crops
 from mpmesh_core.people import people_from_bodies
-from mpmesh_core.placement import PlacementNoise, mix_absolute, place
+from mpmesh_core.placement import PlacementNoise, fit_residual, mix_absolute, place
 from mpmesh_core.refine import refine
 from mpmesh_core.smoothing import Smoother
 from mpmesh_core.tracking import Tracker
@@ -224,26 +224,33 @@ class Pipeline:
                 )
                 rotations = onto_picture(rotations, betas, skeletons, crops, self.body)
         with self._timed("body"):
-            bodies, ok = self._bodies(rotations, betas, skeletons, crops)
+            bodies, ok = self._bodies(rotations, betas, skeletons, crops, camera.K[0, 0])
             return people_from_bodies(
                 self.body, bodies, ok & ik.ok, skeletons, detections, camera, self.config.mesh
             )
 
     def _bodies(
-        self, rotations: Tensor, betas: Tensor, skeletons: Skeletons, crops: CropCameras
+        self,
+        rotations: Tensor,
+        betas: Tensor,
+        skeletons: Skeletons,
+        crops: CropCameras,
+        focal: float,
     ) -> tuple[Bodies, Tensor]:
         """Stand the bodies where their own joints agree best with the image, in the camera."""
         zero = torch.zeros_like(betas[:, :3])
         posed = self.body(rotations, betas, zero, vertices=False).points
         relative = posed - posed[:, :1]
-        placement = place(relative, skeletons.points2d, point_weights(skeletons), crops.K, NOISE)
+        seen = skeletons.points2d, point_weights(skeletons), crops.K
+        placement = place(relative, *seen, NOISE)
+        residual = focal * fit_residual(relative + placement.root[:, None], *seen)
         to_camera = crops.R_crop_cam.transpose(-1, -2)
         in_camera = torch.cat([to_camera @ rotations[:, 0], rotations[:, 1:].flatten(1, 2)], dim=1)
         rotations = in_camera.unflatten(1, (24, 3))
         pelvis = (to_camera @ placement.root[..., None])[..., 0]
         covariance = to_camera @ placement.covariance @ crops.R_crop_cam
         transl = pelvis - self.body.rest_joints(betas)[:, 0]
-        return Bodies(rotations, betas, transl, covariance), placement.ok
+        return Bodies(rotations, betas, transl, covariance, residual), placement.ok
 
     def _load_smoother(self) -> Smoother | None:
         """Smoothing works on finished people, so its body stays on the CPU."""

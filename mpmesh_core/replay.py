@@ -74,6 +74,7 @@ class ReplayReport:
     job: ReplayJob
     summary: RunSummary = field(default_factory=RunSummary)
     seconds: float = 0.0
+    backend: str = ""  # what ran the networks
     skipped: bool = False  # it was finished before
     error: str | None = None  # why there is no file
 
@@ -129,7 +130,7 @@ def replay_bag(job: ReplayJob, config: ReplayConfig, tell: Tell | None = None) -
     with McapFile(job.output) as file:
         file.note(_NOTE, note)
         summary = replay.write(file, tell or (lambda outcome: None))
-    return ReplayReport(job, summary, time.perf_counter() - start)
+    return ReplayReport(job, summary, time.perf_counter() - start, replay.backend)
 
 
 class _Replay:
@@ -148,6 +149,11 @@ class _Replay:
         """With everybody's vertices where an output needs them."""
         meshes = self._config.vertices or any(output.meshes for output in self._outputs)
         return _pipeline(self._config.pipeline.model_copy(update={"mesh": meshes}))
+
+    @property
+    def backend(self) -> str:
+        """What runs the networks."""
+        return f"{self._pipeline.backend} on {self._pipeline.device}"
 
     @cached_property
     def _drawer(self) -> OverlayDrawer | None:

@@ -54,6 +54,7 @@ class Bodies:
     betas: Tensor  # (N, 10)
     transl: Tensor  # (N, 3) [m]
     covariance: Tensor  # (N, 3, 3) [m^2], of the pelvis position
+    fit_residual: Tensor  # (N,) RMS distance of the body's joints to those seen [px]
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 from mpmesh_core.cli import options
@@ -42,6 +43,10 @@ def replay(
     fov: Annotated[
         float | None,
         typer.Option(min=1, max=175, help="Field of view on the longer side [degree] instead."),
+    ] = None,
+    evaluate: Annotated[
+        str | None,
+        typer.Option(help="Truth to compare with: a topic of the bag, or a results.jsonl."),
     ] = None,
     jobs: Annotated[int, typer.Option(min=1, help="Bags at once on this machine.")] = 1,
     ray: Annotated[
@@ -101,6 +106,8 @@ def replay(
     for report in _reports(plan, config, jobs, ray, console):
         _print_report(console, report, single=len(plan) == 1)
         failed += report.error is not None
+        if evaluate is not None and report.error is None:
+            failed += not _evaluated(console, report, config, evaluate)
     if failed:
         raise typer.Exit(1)
 
@@ -130,6 +137,27 @@ def _with_progress(job: ReplayJob, config: ReplayConfig, console: Console) -> Re
         return replay_or_report(job, config, lambda _: progress.advance())
 
 
+def _evaluated(console: Console, report: ReplayReport, config: ReplayConfig, truth: str) -> bool:
+    """Whether the replay could be compared; the figures are shown, or what is wrong."""
+    from mpmesh_core.evaluation.replayed import evaluate_replay
+    from mpmesh_core.evaluation.report_page import report_figures
+
+    try:
+        evaluation = evaluate_replay(report, config, truth)
+    except MPMeshError as error:
+        console.print(Text(f"mpmesh: {error}", style="red"), soft_wrap=True)
+        return False
+    table = Table(title=evaluation.title, title_justify="left")
+    table.add_column("what")
+    table.add_column("value", justify="right")
+    for row in report_figures(evaluation):
+        table.add_row(*row)
+    console.print(table)
+    page = report.job.output.with_suffix(".html")
+    console.print(Text(f"report: {page} and {page.with_suffix('.json').name}"), soft_wrap=True)
+    return True
+
+
 def _print_report(console: Console, report: ReplayReport, single: bool) -> None:
     from mpmesh_core.progress import print_summary
 
@@ -141,7 +169,7 @@ def _print_report(console: Console, report: ReplayReport, single: bool) -> None:
         console.print(Text(f"{report.job.output} is finished, kept as it is"), soft_wrap=True)
         return
     if single:
-        print_summary(console, summary, report.seconds, "")
+        print_summary(console, summary, report.seconds, report.backend)
     else:
         text = f"{name}: {summary.frames} frames, {len(summary.bad)} bad, {summary.people} people"
         console.print(Text(text), soft_wrap=True)
