@@ -67,7 +67,7 @@ class MessageBuilder:
         self.options = options or MessageOptions()
         self._markers: Shown = frozenset()
         self._meshes: Shown = frozenset()
-        self._target = self.options.target
+        self._followed: int | None = None
         self._makers: dict[str, Callable[[MessageFrame], Any]] = {
             "topology": lambda frame: people.mesh_topology(types, frame.body),
             "people": self._people,
@@ -96,9 +96,10 @@ class MessageBuilder:
         return people.people_array(self.types, frame, options.gender, options.vertices)
 
     def _target_pose(self, frame: MessageFrame) -> Any:
-        if self.options.target is None:
-            self._target = navigation.choose_target(frame, self._target)
-        return navigation.target_pose(self.types, frame, self._target)
+        target = self.options.target
+        if target is None:
+            target = self._followed = navigation.choose_target(frame, self._followed)
+        return navigation.target_pose(self.types, frame, target)
 
     def _person_markers(self, frame: MessageFrame) -> Any:
         message, self._markers = markers.person_markers(self.types, frame, self._markers)
