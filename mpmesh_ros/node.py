@@ -57,7 +57,7 @@ class MpmeshNode(LifecycleNode):
 
     def __init__(self) -> None:
         super().__init__("mpmesh")
-        self._parameters = Parameters(self)
+        self.parameters = Parameters(self)
         log = self.get_logger()
         self._problems = Problems(log.warning, log.info)
         self._statistics = Statistics()
@@ -71,7 +71,7 @@ class MpmeshNode(LifecycleNode):
     @property
     def settings(self) -> NodeSettings:
         """As they are now."""
-        return self._parameters.settings
+        return self.parameters.settings
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the networks and make the topics."""
@@ -187,9 +187,7 @@ class MpmeshNode(LifecycleNode):
         self._statistics.dropped("unusable")
         self._problems.report("pipeline", f"picture left out: {type(error).__name__}: {error}")
 
-    def _on_enable(
-        self, request: SetBool.Request, response: SetBool.Response
-    ) -> SetBool.Response:
+    def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
         """Work or rest, without leaving the active state."""
         response.success = self._active
         if not self._active:

@@ -6,6 +6,7 @@ demonstrations and tests of the node.
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import threading
 import time
@@ -140,7 +141,5 @@ def main(args: list[str] | None = None) -> int:
 
 
 def _spin(node: Node) -> None:
-    try:
+    with contextlib.suppress(ExternalShutdownException):
         rclpy.spin(node)
-    except ExternalShutdownException:
-        pass

@@ -60,9 +60,7 @@ class NodeSettings(PipelineConfig):
     joint_frames: bool = Field(
         False, description="and <joint>_<id> frames below them", json_schema_extra=_DYNAMIC
     )
-    humans: bool = Field(
-        False, description="publish /humans/bodies/... of REP 155; needs hri_msgs"
-    )
+    humans: bool = Field(False, description="publish /humans/bodies/... of REP 155; needs hri_msgs")
     target_id: Annotated[int, Field(ge=0)] | None = Field(
         None,
         description="track id of ~/target_pose; negative: the nearest person",

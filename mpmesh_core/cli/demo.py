@@ -10,6 +10,7 @@ from rich.console import Console
 
 from mpmesh_core.cli import options
 
+
 def demo(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write into.")] = Path(
         "demo_output"
