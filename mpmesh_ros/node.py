@@ -7,7 +7,6 @@ nobody is there and unsubscribes. One thread spins, another runs the networks an
 from __future__ import annotations
 
 import hashlib
-import signal
 import sys
 import threading
 import time
@@ -16,7 +15,6 @@ from dataclasses import dataclass
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
-from rclpy.signals import SignalHandlerOptions
 from std_srvs.srv import SetBool, Trigger
 
 from mpmesh_core.camera import Camera
@@ -32,6 +30,7 @@ from mpmesh_ros.pictures import Picture
 from mpmesh_ros.problems import Problems
 from mpmesh_ros.publishers import Publishers
 from mpmesh_ros.settings import NodeSettings
+from mpmesh_ros.signals import init_until_signal
 from mpmesh_ros.statistics import Statistics
 from mpmesh_ros.worker import Worker
 
@@ -234,11 +233,7 @@ def main(args: list[str] | None = None) -> int:
     Returns:
         Exit code: 0, 1 where the engines of build_only cannot be built, 2 for wrong parameters.
     """
-    ended = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
-    # rclpy's own handlers would end the communication before nobody could be published
-    rclpy.init(args=args, signal_handler_options=SignalHandlerOptions.NO)
+    ended = init_until_signal(args)
     try:
         node = MpmeshNode()
     except UsageError as error:

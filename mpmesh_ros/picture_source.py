@@ -6,7 +6,6 @@ demonstrations and tests of the node.
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import threading
 import time
@@ -15,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import rclpy
-from rclpy.executors import ExternalShutdownException
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, Image
@@ -24,6 +23,7 @@ from mpmesh_core.camera import Camera
 from mpmesh_core.errors import MPMeshError
 from mpmesh_core.sources import BadFrame, Frame, Source, open_source
 from mpmesh_ros.message_types import RclpyTypes
+from mpmesh_ros.signals import init_until_signal
 
 CLIP = "clip"
 CLIP_SECONDS = 8.0
@@ -45,8 +45,8 @@ class PictureSource(Node):
         self._images = self.create_publisher(Image, "image", QoSProfile(depth=1))
         self._infos = self.create_publisher(CameraInfo, "camera_info", QoSProfile(depth=1))
 
-    def play(self) -> None:
-        """Publish until the end, or for ever.
+    def play(self, ended: threading.Event) -> None:
+        """Publish until the end, or until the event is set.
 
         Raises:
             MPMeshError: the source cannot be read.
@@ -58,10 +58,9 @@ class PictureSource(Node):
             if isinstance(frame, BadFrame):
                 self.get_logger().warning(frame.reason)
                 continue
-            time.sleep(max(0.0, due - time.monotonic()))
-            due = max(due + period, time.monotonic())
-            if not rclpy.ok():
+            if ended.wait(max(0.0, due - time.monotonic())):
                 return
+            due = max(due + period, time.monotonic())
             self._publish(frame)
 
     def _opened(self) -> Source:
@@ -118,28 +117,24 @@ def camera_info_message(types: RclpyTypes, header: Any, camera: Camera) -> Any:
 
 
 def main(args: list[str] | None = None) -> int:
-    """Publish until the end or Ctrl-C.
+    """Publish until the end or a signal.
 
     Returns:
         Exit code: 0, or 1 where the source cannot be read.
     """
-    rclpy.init(args=args)
-    node = PictureSource()
-    spinner = threading.Thread(target=_spin, args=(node,), daemon=True)
+    ended = init_until_signal(args)
+    node, code = PictureSource(), 0
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)  # for parameter services
+    spinner = threading.Thread(target=executor.spin, daemon=True)
     spinner.start()
-    code = 0
     try:
-        node.play()
+        node.play(ended)
     except MPMeshError as error:
         print(f"picture_source: {error}", file=sys.stderr)
         code = 1
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    rclpy.try_shutdown()
+    executor.shutdown()
     spinner.join()
+    node.destroy_node()
+    rclpy.shutdown()
     return code
-
-
-def _spin(node: Node) -> None:
-    with contextlib.suppress(ExternalShutdownException):
-        rclpy.spin(node)
