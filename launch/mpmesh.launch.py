@@ -41,24 +41,22 @@ def generate_launch_description() -> LaunchDescription:
 def _node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     chosen = context.launch_configurations
     topics = {name: chosen[name] for name in ("image", "camera_info", "depth") if chosen[name]}
-    parameters = {
-        "image_transport": chosen["image_transport"],
-        "backend": chosen["backend"],
-        "use_depth": bool(chosen["depth"]),
-        "navigation_frame": chosen["navigation_frame"],
-        "use_sim_time": chosen["use_sim_time"] == "true",
+    parameters: dict[str, bool | str] = {
+        name: chosen[name]
+        for name in ("image_transport", "backend", "navigation_frame")
+        if chosen[name] != ARGUMENTS[name][0]  # else the file's counts
     }
-    defaults = {"image_transport": "raw", "backend": "auto", "navigation_frame": ""}
-    given = {
-        name: value for name, value in parameters.items() if value != defaults.get(name, False)
-    }
+    if chosen["depth"]:
+        parameters["use_depth"] = True
+    if chosen["use_sim_time"] == "true":
+        parameters["use_sim_time"] = True
     return [
         Node(
             package="mpmesh_ros",
             executable="mpmesh_node",
             name="mpmesh",
             namespace=chosen["namespace"],
-            parameters=[chosen["params_file"], {**given, **more}],
+            parameters=[chosen["params_file"], *([parameters] if parameters else [])],
             remappings=list(topics.items()),
             arguments=["--ros-args", "--log-level", f"mpmesh:={chosen['log_level']}"],
             output="screen",
