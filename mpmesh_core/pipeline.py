@@ -2,6 +2,7 @@
 
 image + camera -> detect -> crop -> skeleton -> place -> IK -> refine -> body -> track -> people
 
+A depth image, where there is one, gives the bodies' distance (`depth`).
 After the skeletons, people found twice are dropped (`doubles`); before inverse kinematics,
 skeletons take the body's bone lengths (`foreshorten`); after tracking, bodies may be smoothed.
 Every stage is a batch over the people of the frame; the mathematics is in the file named after the
@@ -24,6 +25,7 @@ from torch import Tensor
 from mpmesh_core.body import BodyModel, load_body
 from mpmesh_core.camera import Camera
 from mpmesh_core.crop import CropCameras, crop_images, look_at
+from mpmesh_core.depth import anchor_to_depth
 from mpmesh_core.detect import Detector, load_detector
 from mpmesh_core.doubles import distinct
 from mpmesh_core.engines import Backend, Engine, choose_backend, load_engine
@@ -155,7 +157,13 @@ class Pipeline:
 
     @torch.inference_mode()
     def __call__(
-        self, image: Array, camera: Camera, stamp: float = 0.0, frame: int = 0, source: str = ""
+        self,
+        image: Array,
+        camera: Camera,
+        stamp: float = 0.0,
+        frame: int = 0,
+        source: str = "",
+        depth: Array | None = None,
     ) -> FrameResult:
         """Find the people of one image.
 
@@ -165,6 +173,7 @@ class Pipeline:
             stamp: time of the image [s]; the tracker needs it to grow from frame to frame.
             frame: number of the frame, copied into the result.
             source: name of the image, likewise.
+            depth: (H, W) [m], aligned to the image, where the camera measures it; gives distances.
 
         Returns:
             The people, best detection first, in the camera optical frame.
@@ -180,7 +189,7 @@ class Pipeline:
         with self._timed("detect"):
             detections = self.detector.detect(image)
         if len(detections.scores):
-            result = replace(result, people=self._people(image, camera, detections))
+            result = replace(result, people=self._people(image, camera, detections, depth))
         if self.tracker is not None:
             with self._timed("track"):
                 result = self.tracker.update(result)
@@ -189,7 +198,9 @@ class Pipeline:
                 result = self.smoother.update(result, camera)
         return replace(result, timings=self._timings)
 
-    def _people(self, image: Array, camera: Camera, detections: Detections) -> list[Person]:
+    def _people(
+        self, image: Array, camera: Camera, detections: Detections, depth: Array | None
+    ) -> list[Person]:
         boxes = torch.from_numpy(detections.boxes)
         with self._timed("crop"):
             crops = look_at(boxes, camera)
@@ -225,6 +236,8 @@ class Pipeline:
                 rotations = onto_picture(rotations, betas, skeletons, crops, self.body)
         with self._timed("body"):
             bodies, ok = self._bodies(rotations, betas, skeletons, crops, camera.K[0, 0])
+            if depth is not None:
+                bodies = anchor_to_depth(self.body, bodies, depth, camera)
             return people_from_bodies(
                 self.body, bodies, ok & ik.ok, skeletons, detections, camera, self.config.mesh
             )

@@ -59,9 +59,11 @@ class Estimator:
             self._problems.solved(step)
             step = "camera_info"
             camera = self._camera(image)
+            step = "depth"
+            depth = picture.decoded_depth()
             step = "pipeline"
             stamp = 1e-9 * header.nanoseconds
-            result = self.pipeline(image, camera, stamp, self._frames, header.frame_id)
+            result = self.pipeline(image, camera, stamp, self._frames, header.frame_id, depth)
             self._problems.solved(step)
         except MPMeshError as error:
             self._problems.report(step, str(error))

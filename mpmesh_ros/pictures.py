@@ -6,7 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from mpmesh_core.sources.frames import Header
-from mpmesh_core.sources.messages import image_from_compressed, image_from_message
+from mpmesh_core.sources.messages import (
+    depth_from_message,
+    image_from_compressed,
+    image_from_message,
+)
 from mpmesh_core.types import Array
 
 FOREIGN_CLOCK_S = 60.0
@@ -43,6 +47,14 @@ class Picture:
         if self.compressed:
             return image_from_compressed(self.message)
         return image_from_message(self.message)
+
+    def decoded_depth(self) -> Array | None:
+        """(H, W) [m]; None without a depth image.
+
+        Raises:
+            InputError: it cannot be decoded.
+        """
+        return None if self.depth is None else depth_from_message(self.depth)
 
 
 def age_by_stamp(stamp_ns: int, now_ns: int) -> float | None:
