@@ -7,10 +7,9 @@ body_<id>.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from rclpy.node import Node
 
 from mpmesh_core.errors import MissingPackageError
 from mpmesh_core.joints import COCO_KEYPOINTS, SMPL_JOINTS
@@ -18,7 +17,11 @@ from mpmesh_core.messages import MessageFrame
 from mpmesh_core.messages.geometry import header_message, xyz
 from mpmesh_core.messages.navigation import transforms
 from mpmesh_core.types import Array, Person
-from mpmesh_ros.message_types import RclpyTypes
+
+if TYPE_CHECKING:
+    from rclpy.node import Node
+
+    from mpmesh_ros.message_types import RclpyTypes
 
 ROOT = "/humans/bodies"
 _KINDS = {
@@ -48,16 +51,19 @@ class Humans:
     """
 
     def __init__(self, node: Node, types: RclpyTypes) -> None:
+        from mpmesh_ros.message_types import message_class
+
         self._node, self._types = node, types
         try:
-            kind = types["hri_msgs/msg/IdsList"]
+            kind = message_class("hri_msgs/msg/IdsList")
         except ModuleNotFoundError:
             raise MissingPackageError(
                 "humans needs hri_msgs: apt install ros-$ROS_DISTRO-hri-msgs, or build "
                 "https://github.com/ros4hri/hri_msgs; or set humans to false"
             ) from None
         self._tracked = node.create_publisher(kind, f"{ROOT}/tracked", 1)
-        self._frames = node.create_publisher(types["tf2_msgs/msg/TFMessage"], "/tf", 100)
+        self._frames = node.create_publisher(message_class("tf2_msgs/msg/TFMessage"), "/tf", 100)
+        self._kinds = {name: message_class(kind) for name, kind in _KINDS.items()}
         self._bodies: dict[str, dict[str, Any]] = {}
 
     def publish(self, frame: MessageFrame) -> None:
@@ -84,8 +90,8 @@ class Humans:
 
     def _add(self, identity: str) -> dict[str, Any]:
         self._bodies[identity] = {
-            name: self._node.create_publisher(self._types[kind], f"{ROOT}/{identity}/{name}", 1)
-            for name, kind in _KINDS.items()
+            name: self._node.create_publisher(kind, f"{ROOT}/{identity}/{name}", 1)
+            for name, kind in self._kinds.items()
         }
         return self._bodies[identity]
 

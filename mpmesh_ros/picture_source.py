@@ -9,8 +9,8 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from array import array
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import rclpy
@@ -18,11 +18,11 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
 from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import Header
 
 from mpmesh_core.camera import Camera
 from mpmesh_core.errors import MPMeshError
 from mpmesh_core.sources import BadFrame, Frame, Source, open_source
-from mpmesh_ros.message_types import RclpyTypes
 from mpmesh_ros.signals import init_until_signal
 
 CLIP = "clip"
@@ -41,7 +41,6 @@ class PictureSource(Node):
         self._rate: float = self.declare_parameter("rate", 0.0).value  # [Hz]; 0: the source's
         self._frame_id: str = self.declare_parameter("frame_id", "camera_optical_frame").value
         self._fov: float = self.declare_parameter("fov_degrees", 60.0).value
-        self._types = RclpyTypes()
         self._images = self.create_publisher(Image, "image", QoSProfile(depth=1))
         self._infos = self.create_publisher(CameraInfo, "camera_info", QoSProfile(depth=1))
 
@@ -80,31 +79,22 @@ class PictureSource(Node):
     def _publish(self, frame: Frame) -> None:
         height, width = frame.image.shape[:2]
         camera = frame.camera or Camera.from_fov(width, height, self._fov)
-        header = self._types["std_msgs/msg/Header"](
-            stamp=self.get_clock().now().to_msg(), frame_id=self._frame_id
-        )
-        self._infos.publish(camera_info_message(self._types, header, camera))
-        self._images.publish(image_message(self._types, header, frame.image))
+        header = Header(stamp=self.get_clock().now().to_msg(), frame_id=self._frame_id)
+        self._infos.publish(camera_info_message(header, camera))
+        self._images.publish(image_message(header, frame.image))
 
 
-def image_message(types: RclpyTypes, header: Any, image: np.ndarray) -> Any:
+def image_message(header: Header, image: np.ndarray) -> Image:
     """sensor_msgs/Image, rgb8, of (H, W, 3) uint8 RGB."""
     height, width = image.shape[:2]
-    return types["sensor_msgs/msg/Image"](
-        header=header,
-        height=height,
-        width=width,
-        encoding="rgb8",
-        is_bigendian=0,
-        step=3 * width,
-        data=types.sequence(image.reshape(-1)),
-    )
+    message = Image(header=header, height=height, width=width, encoding="rgb8", step=3 * width)
+    message.data = array("B", np.ascontiguousarray(image).tobytes())
+    return message
 
 
-def camera_info_message(types: RclpyTypes, header: Any, camera: Camera) -> Any:
+def camera_info_message(header: Header, camera: Camera) -> CameraInfo:
     """sensor_msgs/CameraInfo of a camera, its picture whole and not binned."""
-    P = np.hstack([camera.K, np.zeros((3, 1))])
-    return types["sensor_msgs/msg/CameraInfo"](
+    return CameraInfo(
         header=header,
         height=camera.height,
         width=camera.width,
@@ -112,7 +102,7 @@ def camera_info_message(types: RclpyTypes, header: Any, camera: Camera) -> Any:
         d=camera.D.tolist() or [0.0] * 5,
         k=camera.K.reshape(9),
         r=np.eye(3).reshape(9),
-        p=P.reshape(12),
+        p=np.hstack([camera.K, np.zeros((3, 1))]).reshape(12),
     )
 
 

@@ -15,7 +15,7 @@ from mpmesh_core.sources.frames import Header
 from mpmesh_core.types import FrameResult
 from mpmesh_ros.estimator import Estimate
 from mpmesh_ros.humans import Humans
-from mpmesh_ros.message_types import RclpyTypes
+from mpmesh_ros.message_types import RclpyTypes, message_class
 from mpmesh_ros.navigation import NavigationFrame
 from mpmesh_ros.problems import Problems
 from mpmesh_ros.qos import mismatch, output_qos
@@ -83,7 +83,7 @@ class Publishers:
 
     def _create(self, output: Output) -> None:
         try:
-            kind = self._types[output.type]
+            kind = message_class(output.type)
         except ModuleNotFoundError:
             package = output.type.split("/")[0]
             self._node.get_logger().info(f"no {output.topic}: {package} isn't installed")

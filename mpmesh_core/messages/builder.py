@@ -10,11 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from mpmesh_core.messages import markers, mesh_markers, navigation, people
+from mpmesh_core.messages import navigation, people
 from mpmesh_core.messages.clouds import surface_cloud
 from mpmesh_core.messages.frame import MessageFrame
 from mpmesh_core.messages.images import compressed_picture
-from mpmesh_core.messages.markers import Shown
+from mpmesh_core.messages.markers import PersonMarkers
+from mpmesh_core.messages.mesh_markers import MeshMarkers
 from mpmesh_core.messages.navigation import RigidTransform
 from mpmesh_core.messages.types import MessageTypes
 
@@ -65,8 +66,6 @@ class MessageBuilder:
     def __init__(self, types: MessageTypes, options: MessageOptions | None = None) -> None:
         self.types = types
         self.options = options or MessageOptions()
-        self._markers: Shown = frozenset()
-        self._meshes: Shown = frozenset()
         self._followed: int | None = None
         self._makers: dict[str, Callable[[MessageFrame], Any]] = {
             "topology": lambda frame: people.mesh_topology(types, frame.body),
@@ -75,14 +74,14 @@ class MessageBuilder:
             "navigation_people": self.navigation_people,
             "target_pose": self._target_pose,
             "points": lambda frame: surface_cloud(types, frame),
-            "markers": self._person_markers,
-            "mesh_markers": self._mesh_markers,
+            "markers": PersonMarkers(types).message,
+            "mesh_markers": MeshMarkers(types).message,
             "overlay": lambda frame: compressed_picture(types, frame),
             "tf": lambda frame: navigation.transforms(types, frame, self.options.joint_frames),
         }
 
     def build(self, name: str, frame: MessageFrame) -> Any:
-        """The message of an output; bytes for mesh_markers; None where there is nothing to say."""
+        """The message of an output, or bytes that are one; None where there is nothing to say."""
         return self._makers[name](frame)
 
     def navigation_people(
@@ -100,11 +99,3 @@ class MessageBuilder:
         if target is None:
             target = self._followed = navigation.choose_target(frame, self._followed)
         return navigation.target_pose(self.types, frame, target)
-
-    def _person_markers(self, frame: MessageFrame) -> Any:
-        message, self._markers = markers.person_markers(self.types, frame, self._markers)
-        return message
-
-    def _mesh_markers(self, frame: MessageFrame) -> bytes:
-        data, self._meshes = mesh_markers.mesh_markers(self.types, frame, self._meshes)
-        return data

@@ -21,6 +21,7 @@ from mpmesh_core.types import Array, FrameResult, Person
 R_SMPL_BODY = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
 """Axes of REP 155 (x front, y left, z up) in those of SMPL (x left, y up, z front), as columns."""
 
+STILL = np.zeros(3)  # velocity of those whose velocity isn't known [m/s]
 _HIPS = [SMPL_JOINTS.index("left_hip"), SMPL_JOINTS.index("right_hip")]
 
 
@@ -62,6 +63,12 @@ class MessageFrame:
         return stacked([person.position for person in self.people], (3,))
 
     @cached_property
+    def velocities(self) -> Array:
+        """(N, 3) [m/s], zero where they aren't known."""
+        rows = [STILL if p.velocity is None else p.velocity for p in self.people]
+        return stacked(rows, (3,))
+
+    @cached_property
     def body_origins(self) -> Array:
         """(N, 3) [m] between the hips, moved with the filtered pelvis: the origin of REP 155."""
         return self.positions + self.joints[:, _HIPS].mean(1) - self.joints[:, 0]
@@ -70,6 +77,11 @@ class MessageFrame:
     def body_axes(self) -> Rotation:
         """N rotations from REP 155 body axes (x front, y left, z up) to the camera's."""
         return body_axes(self.people)
+
+    @cached_property
+    def body_quaternions(self) -> list[list[float]]:
+        """`body_axes` as N quaternions x, y, z, w."""
+        return self.body_axes.as_quat().tolist()
 
 
 def body_axes(people: list[Person]) -> Rotation:

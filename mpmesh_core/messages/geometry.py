@@ -14,7 +14,7 @@ import numpy as np
 
 from mpmesh_core.messages.types import MessageTypes
 from mpmesh_core.sources.frames import Header
-from mpmesh_core.types import Array
+from mpmesh_core.types import Array, Person
 
 IDENTITY = (0.0, 0.0, 0.0, 1.0)  # quaternion x, y, z, w
 ROTATION_VARIANCE = math.pi**2  # [rad^2] of an orientation whose error is not estimated
@@ -54,10 +54,10 @@ def quaternion_message(types: MessageTypes, quaternion: Sequence[float]) -> Any:
     return types["geometry_msgs/msg/Quaternion"](x=x, y=y, z=z, w=w)
 
 
-def pose_with_covariance(types: MessageTypes, pose: Any, position_covariance: Array) -> Any:
-    """geometry_msgs/PoseWithCovariance of a pose and its position's covariance (3, 3) [m^2]."""
-    covariance = np.zeros((6, 6))
-    covariance[:3, :3] = position_covariance
-    covariance[[3, 4, 5], [3, 4, 5]] = ROTATION_VARIANCE
-    cls = types["geometry_msgs/msg/PoseWithCovariance"]
-    return cls(pose=pose, covariance=covariance.reshape(36))
+def pose_covariances(people: Sequence[Person]) -> Array:
+    """(N, 36) covariances of geometry_msgs/PoseWithCovariance: positions as they are known."""
+    covariances = np.zeros((len(people), 6, 6))
+    for covariance, person in zip(covariances, people):
+        covariance[:3, :3] = person.position_covariance
+    covariances[:, [3, 4, 5], [3, 4, 5]] = ROTATION_VARIANCE
+    return covariances.reshape(-1, 36)

@@ -1,9 +1,9 @@
 """messages.markers: skeletons, names, velocities and uncertainty for RViz.
 
 In   MessageFrame, camera optical frame
-Out  visualization_msgs/MarkerArray with namespaces `skeleton` (lines), `name` (text), `velocity`
-     (an arrow as long as a second leads) and `covariance` (ellipsoid of the pelvis that holds
-     68 %); ids are the people's numbers, colours those of the overlay
+Out  visualization_msgs/MarkerArray, serialised, with namespaces `skeleton` (lines), `name` (text),
+     `velocity` (an arrow as long as a second leads) and `covariance` (ellipsoid of the pelvis that
+     holds 68 %); ids are the people's numbers, colours those of the overlay
 What was shown and no longer is gets deleted; should that message be lost, markers end by
 themselves after `LIFETIME_S`.
 """
@@ -11,6 +11,8 @@ themselves after `LIFETIME_S`.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -26,6 +28,7 @@ from mpmesh_core.messages.geometry import (
     pose_message,
     xyz,
 )
+from mpmesh_core.messages.templates import MessageTemplate
 from mpmesh_core.messages.types import MessageTypes
 from mpmesh_core.sources.frames import Header
 from mpmesh_core.types import Array
@@ -37,6 +40,10 @@ _HEAD = SMPL_JOINTS.index("head")
 _BONE_WIDTH, _TEXT_HEIGHT, _TEXT_ABOVE = 0.03, 0.2, 0.35  # [m]
 _ARROW = (0.03, 0.07, 0.1)  # diameter of shaft and head, length of the head [m]
 _COASTED_ALPHA, _ELLIPSOID_ALPHA = 0.4, 0.25
+_PARTS = (6 * len(_BONES), 3, 10, 6)  # numbers of skeleton, name, ellipsoid and arrow
+_SPLITS, _NUMBERS = np.cumsum(_PARTS).tolist(), sum(_PARTS)
+_TEMPLATES = 16  # layouts that are remembered: people come, go and coast
+NAMESPACES = ("skeleton", "name", "covariance", "velocity")
 _SHORTEST = 1e-3  # [m] of an ellipsoid's axis, since RViz refuses zero
 
 Shown = frozenset[tuple[str, int]]
@@ -112,45 +119,107 @@ class MarkerMaker:
         )
 
 
-def person_markers(types: MessageTypes, frame: MessageFrame, shown: Shown) -> tuple[Any, Shown]:
-    """Markers of everybody who is there, and deletions of what no longer is.
+@dataclass(frozen=True)
+class MarkerLayout:
+    """Everything about the markers of a frame that isn't a length or an angle."""
+
+    frame_id: str
+    figures: tuple[tuple[int, bool, bool], ...]  # number, coasted, with a known velocity
+    gone: tuple[tuple[str, int], ...]  # namespace and id of those to be deleted
+
+
+class PersonMarkers:
+    """Markers of everybody who is there, frame after frame, and deletions of what no longer is.
 
     Args:
         types: message classes.
-        frame: the people.
-        shown: what the frame before returned; empty at first.
-
-    Returns:
-        visualization_msgs/MarkerArray, and what is shown now.
     """
-    maker = MarkerMaker(types, frame.header)
-    covariances = stacked([person.position_covariance for person in frame.people], (3, 3))
-    scales, quaternions = (part.tolist() for part in ellipsoids(covariances))
-    markers = []
-    for i, person in enumerate(frame.people):
-        alpha = _COASTED_ALPHA if person.state == "coasted" else 1.0
-        number, joints, position = frame.numbers[i], frame.joints[i], frame.positions[i]
-        velocity = None if person.velocity is None else np.asarray(person.velocity)
+
+    def __init__(self, types: MessageTypes) -> None:
+        self._types = types
+        self._shown: Shown = frozenset()
+        self._template = lru_cache(maxsize=_TEMPLATES)(self._make_template)
+
+    def message(self, frame: MessageFrame) -> bytes:
+        """A serialised visualization_msgs/MarkerArray."""
+        layout, self._shown = marker_layout(frame, self._shown)
+        return self._template(layout).fill(frame.header, marker_numbers(frame))
+
+    def _make_template(self, layout: MarkerLayout) -> MessageTemplate:
+        count = sum(_NUMBERS if moving else _NUMBERS - 6 for _, _, moving in layout.figures)
+        make = partial(person_markers, self._types, layout)
+        return MessageTemplate(self._types, make, layout.frame_id, count)
+
+
+def marker_layout(frame: MessageFrame, shown: Shown) -> tuple[MarkerLayout, Shown]:
+    """What has to be shown and deleted, and what is shown then."""
+    figures = tuple(
+        (number, person.state == "coasted", person.velocity is not None)
+        for number, person in zip(frame.numbers, frame.people)
+    )
+    now = frozenset(
+        (ns, number)
+        for number, _, moving in figures
+        for ns in NAMESPACES
+        if moving or ns != "velocity"
+    )
+    return MarkerLayout(frame.header.frame_id, figures, tuple(sorted(shown - now))), now
+
+
+def marker_numbers(frame: MessageFrame) -> Array:
+    """(K,) every length and angle of the markers, in the order of the message."""
+    people = frame.people
+    moving = np.array([person.velocity is not None for person in people], bool)
+    covariances = stacked([person.position_covariance for person in people], (3, 3))
+    diameters, quaternions = ellipsoids(covariances)
+    rows = np.concatenate(
+        [
+            frame.joints[:, _BONES].reshape(len(people), _PARTS[0]),
+            frame.joints[:, _HEAD] - np.array([0.0, _TEXT_ABOVE, 0.0]),  # y points down
+            frame.positions,
+            quaternions,
+            diameters,
+            frame.positions,
+            frame.positions + frame.velocities,
+        ],
+        axis=1,
+    )
+    kept = np.ones(rows.shape, bool)
+    kept[:, -6:] = moving[:, None]
+    return rows[kept]
+
+
+def person_markers(
+    types: MessageTypes, layout: MarkerLayout, header: Header, numbers: Array
+) -> Any:
+    """visualization_msgs/MarkerArray, the plain way.
+
+    Args:
+        types: message classes.
+        layout: of `marker_layout`.
+        header: stamp and frame.
+        numbers: (K,) of `marker_numbers`.
+    """
+    maker = MarkerMaker(types, header)
+    rest, markers = np.asarray(numbers, np.float64), []
+    for number, coasted, moving in layout.figures:
+        alpha = _COASTED_ALPHA if coasted else 1.0
+        bones, head, ellipsoid, arrow, rest = np.split(rest, _SPLITS)
         markers += [
-            _skeleton(maker, number, joints, alpha),
-            _name(maker, number, joints[_HEAD], alpha),
-            _ellipsoid(maker, number, position, (scales[i], quaternions[i])),
+            _skeleton(maker, number, bones, alpha),
+            _name(maker, number, head, alpha),
+            _ellipsoid(maker, number, ellipsoid),
         ]
-        if velocity is not None:
-            markers.append(_arrow(maker, number, np.stack([position, position + velocity]), alpha))
-    now = shown_markers(markers)
-    markers += deletions(maker, shown - now)
-    return maker.array(markers), now
+        if moving:
+            markers.append(_arrow(maker, number, arrow, alpha))
+        else:
+            rest = np.concatenate([arrow, rest])
+    return maker.array(markers + deletions(maker, layout.gone))
 
 
-def shown_markers(markers: Iterable[Any]) -> Shown:
-    """What added markers show."""
-    return frozenset((marker.ns, marker.id) for marker in markers)
-
-
-def deletions(maker: MarkerMaker, gone: Shown) -> list[Any]:
-    """Markers that take the others away, in a fixed order."""
-    return [maker.deleted(ns, number) for ns, number in sorted(gone)]
+def deletions(maker: MarkerMaker, gone: Iterable[tuple[str, int]]) -> list[Any]:
+    """Markers that take others away."""
+    return [maker.deleted(ns, number) for ns, number in gone]
 
 
 def ellipsoids(covariances: Array) -> tuple[Array, Array]:
@@ -168,30 +237,29 @@ def ellipsoids(covariances: Array) -> tuple[Array, Array]:
     return np.maximum(diameters, _SHORTEST), Rotation.from_matrix(axes).as_quat()
 
 
-def _skeleton(maker: MarkerMaker, number: int, joints: Array, alpha: float) -> Any:
-    points = points_message(maker.types, joints[_BONES].reshape(-1, 3))
+def _skeleton(maker: MarkerMaker, number: int, bones: Array, alpha: float) -> Any:
+    points = points_message(maker.types, bones.reshape(-1, 3))
     scale = (_BONE_WIDTH, 0.0, 0.0)
-    return maker.marker("skeleton", number, maker.cls.LINE_LIST, scale, points=points, alpha=alpha)
+    kind = maker.cls.LINE_LIST
+    return maker.marker("skeleton", number, kind, scale, points=points, alpha=alpha)
 
 
-def _name(maker: MarkerMaker, number: int, head: Array, alpha: float) -> Any:
-    """Above the head: the camera's y axis points down."""
-    x, y, z = head.tolist()
-    pose = pose_message(maker.types, (x, y - _TEXT_ABOVE, z), IDENTITY)
+def _name(maker: MarkerMaker, number: int, place: Array, alpha: float) -> Any:
+    pose = pose_message(maker.types, place.tolist(), IDENTITY)
     scale = (0.0, 0.0, _TEXT_HEIGHT)
     kind = maker.cls.TEXT_VIEW_FACING
     return maker.marker("name", number, kind, scale, pose=pose, text=str(number), alpha=alpha)
 
 
-def _arrow(maker: MarkerMaker, number: int, ends: Array, alpha: float) -> Any:
-    points = points_message(maker.types, ends)
-    return maker.marker("velocity", number, maker.cls.ARROW, _ARROW, points=points, alpha=alpha)
-
-
-def _ellipsoid(
-    maker: MarkerMaker, number: int, centre: Array, axes: tuple[list[float], list[float]]
-) -> Any:
-    (x, y, z), quaternion = axes
-    pose = pose_message(maker.types, centre.tolist(), quaternion)
+def _ellipsoid(maker: MarkerMaker, number: int, numbers: Array) -> Any:
+    """Centre, quaternion and diameters (10,)."""
+    values = numbers.tolist()
+    pose = pose_message(maker.types, values[:3], values[3:7])
+    x, y, z = values[7:]
     kind = maker.cls.SPHERE
     return maker.marker("covariance", number, kind, (x, y, z), pose=pose, alpha=_ELLIPSOID_ALPHA)
+
+
+def _arrow(maker: MarkerMaker, number: int, ends: Array, alpha: float) -> Any:
+    points = points_message(maker.types, ends.reshape(-1, 3))
+    return maker.marker("velocity", number, maker.cls.ARROW, _ARROW, points=points, alpha=alpha)

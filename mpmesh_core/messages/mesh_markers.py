@@ -11,42 +11,57 @@ place: points are three float64 aligned to 8, so what follows keeps its alignmen
 
 from __future__ import annotations
 
-import struct
 from typing import Any
 
 import numpy as np
 
 from mpmesh_core.messages.frame import MessageFrame
 from mpmesh_core.messages.geometry import points_message
-from mpmesh_core.messages.markers import MarkerMaker, Shown, deletions, shown_markers
+from mpmesh_core.messages.markers import MarkerMaker, Shown, deletions
+from mpmesh_core.messages.templates import with_sequences
 from mpmesh_core.messages.types import MessageTypes
 from mpmesh_core.types import Array
 
 _PLACEHOLDER = np.array([[-1.2345678912345e-271, 9.8765432198765e-263, -5.4321e-251]])
 _POINT_BYTES = _PLACEHOLDER.astype("<f8").tobytes()
-_ONE = struct.pack("<I", 1)
 _COASTED_ALPHA = 0.4
 _SCALE = (1.0, 1.0, 1.0)
 
 
-def mesh_markers(types: MessageTypes, frame: MessageFrame, shown: Shown) -> tuple[bytes, Shown]:
-    """Everybody's mesh, and deletions of meshes that are no longer shown.
+class MeshMarkers:
+    """Everybody's mesh, frame after frame, and deletions of meshes that are no longer shown.
 
     Args:
         types: message classes.
-        frame: the people.
-        shown: what the frame before returned; empty at first.
-
-    Returns:
-        A serialised visualization_msgs/MarkerArray, and what is shown now.
     """
-    maker = MarkerMaker(types, frame.header)
-    point = points_message(types, _PLACEHOLDER)
-    markers = [mesh_marker(maker, frame, i, point) for i in range(len(frame.people))]
-    now = shown_markers(markers)
-    template = types.serialize(maker.array(markers + deletions(maker, shown - now)))
-    corners = frame.body.faces.cpu().numpy().reshape(-1)
-    return with_points(template, [np.take(v, corners, axis=0) for v in frame.vertices]), now
+
+    def __init__(self, types: MessageTypes) -> None:
+        self._types = types
+        self._shown: Shown = frozenset()
+        self._corners = np.zeros(0, np.intp)  # vertex of each triangle's corners, all in a row
+        self._points = np.zeros((0, 0, 3))  # kept, since fresh memory costs more than the work
+
+    def message(self, frame: MessageFrame) -> bytes:
+        """A serialised visualization_msgs/MarkerArray."""
+        maker = MarkerMaker(self._types, frame.header)
+        point = points_message(self._types, _PLACEHOLDER)
+        markers = [mesh_marker(maker, frame, i, point) for i in range(len(frame.people))]
+        now = frozenset(("mesh", number) for number in frame.numbers)
+        markers += deletions(maker, sorted(self._shown - now))
+        self._shown = now
+        template = self._types.serialize(maker.array(markers))
+        return with_sequences(template, _POINT_BYTES, 1, self._corner_points(frame))
+
+    def _corner_points(self, frame: MessageFrame) -> Array:
+        """(N, 3 F, 3) where the corners of everybody's triangles are [m]."""
+        count, corners = len(frame.people), frame.body.faces.numel()
+        if len(self._corners) != corners:
+            self._corners = frame.body.faces.cpu().numpy().reshape(-1).astype(np.intp)
+        if len(self._points) < count or self._points.shape[1] != corners:
+            self._points = np.empty((count, corners, 3))
+        for vertices, points in zip(frame.vertices, self._points):
+            np.take(vertices.astype("<f8"), self._corners, axis=0, out=points, mode="clip")
+        return self._points[:count]
 
 
 def mesh_marker(maker: MarkerMaker, frame: MessageFrame, i: int, points: list[Any]) -> Any:
@@ -54,21 +69,3 @@ def mesh_marker(maker: MarkerMaker, frame: MessageFrame, i: int, points: list[An
     alpha = _COASTED_ALPHA if frame.people[i].state == "coasted" else 1.0
     kind = maker.cls.TRIANGLE_LIST
     return maker.marker("mesh", frame.numbers[i], kind, _SCALE, points=points, alpha=alpha)
-
-
-def with_points(template: bytes, points: list[Array]) -> bytes:
-    """Put points where a serialised message holds placeholders.
-
-    Args:
-        template: CDR, little-endian, in which each list to be filled is one placeholder point.
-        points: for each of them (P, 3) [m], P at least 1.
-    """
-    head, *tails = template.split(_POINT_BYTES)
-    parts = []
-    for values, tail in zip(points, tails):
-        count = struct.pack("<I", len(values))
-        # the list's length stands right before its points, or four bytes of padding earlier
-        end = len(head) if head.endswith(_ONE) else len(head) - 4
-        parts += [head[: end - 4], count, head[end:], values.astype("<f8").tobytes()]
-        head = tail
-    return b"".join([*parts, head])

@@ -18,8 +18,8 @@ from mpmesh_core.joints import SMPL_JOINTS, SMPL_PARENTS
 from mpmesh_core.messages.frame import R_SMPL_BODY, MessageFrame, stacked
 from mpmesh_core.messages.geometry import (
     header_message,
+    pose_covariances,
     pose_message,
-    pose_with_covariance,
     quaternion_message,
     xyz,
 )
@@ -42,24 +42,24 @@ class RigidTransform:
 def detections_3d(types: MessageTypes, frame: MessageFrame) -> Any:
     """vision_msgs/Detection3DArray: class `person`, box along the body's axes around the joints."""
     header = header_message(types, frame.header)
-    centres, sizes = body_boxes(frame)
-    quaternions = frame.body_axes.as_quat().tolist()
-    positions = frame.positions.tolist()
+    centres, sizes = (part.tolist() for part in body_boxes(frame))
+    quaternions, positions = frame.body_quaternions, frame.positions.tolist()
+    covariances = pose_covariances(frame.people)
     detection = types["vision_msgs/msg/Detection3D"]
     box = types["vision_msgs/msg/BoundingBox3D"]
     vector = types["geometry_msgs/msg/Vector3"]
     found = types["vision_msgs/msg/ObjectHypothesisWithPose"]
     hypothesis = types["vision_msgs/msg/ObjectHypothesis"]
+    posed = types["geometry_msgs/msg/PoseWithCovariance"]
     detections = []
     for i, person in enumerate(frame.people):
         pose = pose_message(types, positions[i], quaternions[i])
         result = found(
             hypothesis=hypothesis(class_id="person", score=float(person.score)),
-            pose=pose_with_covariance(types, pose, person.position_covariance),
+            pose=posed(pose=pose, covariance=covariances[i]),
         )
         bbox = box(
-            center=pose_message(types, centres[i].tolist(), quaternions[i]),
-            size=xyz(vector, sizes[i].tolist()),
+            center=pose_message(types, centres[i], quaternions[i]), size=xyz(vector, sizes[i])
         )
         name = str(frame.numbers[i])
         detections.append(detection(header=header, results=[result], bbox=bbox, id=name))
@@ -89,10 +89,7 @@ def people_message(
         frame: the people.
         transform: to the frame in which they are wanted; None leaves them in the camera's.
     """
-    velocities = stacked(
-        [np.zeros(3) if p.velocity is None else p.velocity for p in frame.people], (3,)
-    )
-    positions, frame_id = frame.positions, frame.header.frame_id
+    positions, velocities, frame_id = frame.positions, frame.velocities, frame.header.frame_id
     if transform is not None:
         positions = positions @ transform.R.T + transform.t
         velocities, frame_id = velocities @ transform.R.T, transform.frame_id
@@ -137,16 +134,14 @@ def target_pose(types: MessageTypes, frame: MessageFrame, number: int | None) ->
     i = frame.numbers.index(number)
     return types["geometry_msgs/msg/PoseStamped"](
         header=header_message(types, frame.header),
-        pose=pose_message(
-            types, frame.body_origins[i].tolist(), frame.body_axes[i].as_quat().tolist()
-        ),
+        pose=pose_message(types, frame.body_origins[i].tolist(), frame.body_quaternions[i]),
     )
 
 
 def transforms(types: MessageTypes, frame: MessageFrame, joints: bool = False) -> Any:
     """tf2_msgs/TFMessage: body_<id> below the camera, and below it <joint>_<id> if asked for."""
     header = header_message(types, frame.header)
-    rows = list(zip(frame.numbers, frame.body_origins.tolist(), frame.body_axes.as_quat().tolist()))
+    rows = list(zip(frame.numbers, frame.body_origins.tolist(), frame.body_quaternions))
     messages = [_transform(types, header, f"body_{n}", t, q) for n, t, q in rows]
     if joints and frame.people:
         positions, quaternions = (part.tolist() for part in joint_poses(frame))

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
 from mpmesh_core.body import BodyModel
 from mpmesh_core.joints import SMPL_JOINTS
-from mpmesh_core.messages.frame import MessageFrame, body_axes
-from mpmesh_core.messages.geometry import (
-    header_message,
-    pose_message,
-    pose_with_covariance,
-    xyz,
-)
+from mpmesh_core.messages.frame import STILL, MessageFrame, body_axes, stacked
+from mpmesh_core.messages.geometry import header_message, pose_covariances, pose_message, xyz
 from mpmesh_core.messages.types import MessageTypes
 from mpmesh_core.types import Array, Person
+
+_NO_VERTICES = np.zeros(0, np.float32)
 
 
 def people_array(
@@ -32,7 +28,6 @@ def people_array(
         vertices: fill in the meshes of those who are there.
     """
     people = frame.result.people
-    quaternions = body_axes(people).as_quat().tolist()
     meshes = iter(frame.vertices if vertices else [])
     filled = [next(meshes, None) if person.state != "lost" else None for person in people]
     return types["mpmesh_ros/msg/SmplPersonArray"](
@@ -41,8 +36,13 @@ def people_array(
         gender=gender,
         joint_names=list(SMPL_JOINTS),
         people=[
-            _person(types, frame, person, quaternion, mesh)
-            for person, quaternion, mesh in zip(people, quaternions, filled)
+            _person(types, person, mesh, root, roi)
+            for person, mesh, root, roi in zip(
+                people,
+                filled,
+                _roots(types, people),
+                _rois(types, people, frame.result.width, frame.result.height),
+            )
         ],
     )
 
@@ -57,23 +57,16 @@ def mesh_topology(types: MessageTypes, body: BodyModel) -> Any:
     )
 
 
-def _person(
-    types: MessageTypes,
-    frame: MessageFrame,
-    person: Person,
-    quaternion: list[float],
-    mesh: Array | None,
-) -> Any:
+def _person(types: MessageTypes, person: Person, mesh: Array | None, root: Any, roi: Any) -> Any:
     cls = types["mpmesh_ros/msg/SmplPerson"]
-    velocity = np.zeros(3) if person.velocity is None else person.velocity
-    pose = pose_message(types, _floats(person.position), quaternion)
+    velocity = STILL if person.velocity is None else person.velocity
     return cls(
         track_id=int(person.track_id),
         track_state=getattr(cls, person.state.upper()),
         confidence=float(person.score),
-        roi=_roi(types, person.bbox, (frame.result.width, frame.result.height)),
-        root=pose_with_covariance(types, pose, person.position_covariance),
-        velocity=xyz(types["geometry_msgs/msg/Vector3"], _floats(velocity)),
+        roi=roi,
+        root=root,
+        velocity=xyz(types["geometry_msgs/msg/Vector3"], velocity.tolist()),
         velocity_valid=person.velocity is not None,
         betas=_float32(person.betas),
         global_orient=_float32(person.global_orient),
@@ -83,28 +76,35 @@ def _person(
         joint_confidence=types.sequence(_float32(person.joint_confidence)),
         joints_2d=types.sequence(_float32(person.joints_2d)),
         fit_residual=float(person.fit_residual),
-        vertices=types.sequence(_float32(np.zeros(0) if mesh is None else mesh)),
+        vertices=types.sequence(_NO_VERTICES if mesh is None else _float32(mesh)),
     )
 
 
-def _roi(types: MessageTypes, bbox: Array, size: tuple[int, int]) -> Any:
-    """Whole pixels that cover the box's part inside the picture; empty where it is outside."""
-    width, height = size
-    x1, y1, x2, y2 = np.nan_to_num(bbox).tolist()
-    left, top = (int(min(max(low, 0), end)) for low, end in ((x1, width), (y1, height)))
-    right, bottom = (math.ceil(min(max(high, 0), end)) for high, end in ((x2, width), (y2, height)))
-    return types["sensor_msgs/msg/RegionOfInterest"](
-        x_offset=left,
-        y_offset=top,
-        width=max(right - left, 0),
-        height=max(bottom - top, 0),
-        do_rectify=False,
-    )
+def _roots(types: MessageTypes, people: list[Person]) -> list[Any]:
+    """geometry_msgs/PoseWithCovariance of each pelvis, turned as the body."""
+    positions = stacked([person.position for person in people], (3,)).tolist()
+    quaternions = body_axes(people).as_quat().tolist()
+    cls = types["geometry_msgs/msg/PoseWithCovariance"]
+    return [
+        cls(pose=pose_message(types, position, quaternion), covariance=covariance)
+        for position, quaternion, covariance in zip(
+            positions, quaternions, pose_covariances(people)
+        )
+    ]
 
 
-def _floats(values: Array) -> list[float]:
-    return np.asarray(values, np.float64).tolist()
+def _rois(types: MessageTypes, people: list[Person], width: int, height: int) -> list[Any]:
+    """Whole pixels that cover the boxes' parts inside the picture; empty for those outside."""
+    boxes = np.nan_to_num(stacked([person.bbox for person in people], (4,)))
+    boxes = np.clip(boxes, 0, [width, height, width, height])
+    corner = np.floor(boxes[:, :2])
+    size = np.maximum(np.ceil(boxes[:, 2:]) - corner, 0)
+    cls = types["sensor_msgs/msg/RegionOfInterest"]
+    return [
+        cls(x_offset=x, y_offset=y, width=w, height=h, do_rectify=False)
+        for x, y, w, h in np.concatenate([corner, size], axis=1).astype(int).tolist()
+    ]
 
 
 def _float32(values: Array) -> Array:
-    return np.ascontiguousarray(values, np.float32).reshape(-1)
+    return np.asarray(values, np.float32).reshape(-1)

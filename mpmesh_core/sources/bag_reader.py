@@ -6,18 +6,18 @@ Out  BagReader: its connections, raw messages and a decoder; whatever is wrong i
 
 from __future__ import annotations
 
-import sqlite3
-import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mpmesh_core.errors import InputError, MissingFileError, MissingPackageError
 
+if TYPE_CHECKING:
+    from rosbags.interfaces import Connection
+
 BAG_SUFFIXES = frozenset({".bag", ".mcap", ".db3"})
-_DAMAGE = (sqlite3.Error, struct.error, EOFError, IndexError)  # what readers raise on damaged bags
 
 
 def is_bag(path: Path) -> bool:
@@ -39,8 +39,25 @@ def _describes_bag(path: Path) -> bool:
 class BagReader:
     """An opened bag and the decoder of its messages."""
 
+    path: Path
     bag: Any  # rosbags Reader of ROS 1 or 2, which have the same methods
     decode: Callable[[bytes, str], Any]
+
+    def messages(self, connections: list[Connection]) -> Iterator[tuple[Connection, int, bytes]]:
+        """Connection, time of recording [ns] and bytes of each message, in recorded order.
+
+        Raises:
+            InputError: the bag turns out to be damaged.
+        """
+        messages = self.bag.messages(connections)
+        while True:
+            try:
+                message = next(messages, None)
+            except Exception as error:  # of many kinds: rosbags, sqlite, struct, zstd, lz4, ...
+                raise InputError(f"bag {self.path} is damaged: {_one_line(error)}") from None
+            if message is None:
+                return
+            yield message
 
     def deserialize(self, raw: bytes, kind: str) -> Any:
         """One message; whatever damaged bytes make the decoder raise is an InputError."""
@@ -55,19 +72,17 @@ def opened_bag(path: Path) -> Iterator[BagReader]:
     """Open a bag that `readable_bag` named.
 
     Raises:
-        InputError: it cannot be read, or turns out to be damaged later.
+        InputError: it cannot be read.
         MissingPackageError: `rosbags` isn't installed.
     """
-    reader_type, error_type, typestore, decode = _rosbags(path)
+    reader_type, typestore, decode = _rosbags(path)
     try:
         reader = reader_type(path)
         reader.open()
     except Exception as error:  # of many kinds: rosbags, yaml, sqlite, struct, lz4, ...
         raise InputError(f"bag {path} cannot be read: {_one_line(error)}") from None
     try:
-        yield BagReader(reader, getattr(typestore, decode))
-    except (error_type, *_DAMAGE) as error:
-        raise InputError(f"bag {path} is damaged: {_one_line(error)}") from None
+        yield BagReader(path, reader, getattr(typestore, decode))
     finally:
         reader.close()
 
@@ -96,8 +111,8 @@ def _parts(folder: Path) -> list[Path]:
     return [*folder.glob("*.mcap"), *folder.glob("*.db3")]
 
 
-def _rosbags(path: Path) -> tuple[Any, type[Exception], Any, str]:
-    """Reader, its error, message types and the name of their decoder, for a bag's ROS version.
+def _rosbags(path: Path) -> tuple[Any, Any, str]:
+    """Reader, message types and the name of their decoder, for a bag's ROS version.
 
     The standard message types are used rather than the definitions in the bag: pictures have been
     the same since ROS 1 but for the header, and definitions of other topics may not parse.
@@ -111,9 +126,9 @@ def _rosbags(path: Path) -> tuple[Any, type[Exception], Any, str]:
         ) from None
     if path.suffix.lower() == ".bag":
         noetic = get_typestore(Stores.ROS1_NOETIC)
-        return rosbag1.Reader, rosbag1.ReaderError, noetic, "deserialize_ros1"
+        return rosbag1.Reader, noetic, "deserialize_ros1"
     humble = get_typestore(Stores.ROS2_HUMBLE)
-    return rosbag2.Reader, rosbag2.ReaderError, humble, "deserialize_cdr"
+    return rosbag2.Reader, humble, "deserialize_cdr"
 
 
 def _one_line(error: Exception) -> str:

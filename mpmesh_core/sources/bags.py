@@ -81,7 +81,7 @@ class Bag:
             pictures = [c for c in reader.bag.connections if c.topic == self.topic]
             wanted = pictures + [c for c in infos if c.topic not in keep] + keeper.connections
             camera, index = self._first_camera(reader, infos), 0
-            for connection, time_ns, raw in reader.bag.messages(_distinct(wanted)):
+            for connection, time_ns, raw in reader.messages(_distinct(wanted)):
                 if connection.topic in keep:
                     yield keeper.message(connection, time_ns, raw)
                 if connection in infos:
@@ -141,7 +141,7 @@ class Bag:
         if not infos:
             return None
         unusable = None
-        for connection, _, raw in reader.bag.messages(infos):
+        for connection, _, raw in reader.messages(infos):
             camera = self._camera(reader, connection, raw)
             if camera is not None:
                 return camera
@@ -175,7 +175,7 @@ def bag_messages(path: Path, topic: str) -> Iterator[tuple[str, bytes]]:
     path = readable_bag(path)
     with opened_bag(path) as reader:
         keeper = TopicKeeper(reader.bag.connections, [topic], path)
-        for connection, time_ns, raw in reader.bag.messages(keeper.connections):
+        for connection, time_ns, raw in reader.messages(keeper.connections):
             message = keeper.message(connection, time_ns, raw)
             yield message.type, message.data
 

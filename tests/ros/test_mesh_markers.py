@@ -9,11 +9,11 @@ from people_samples import standing_person
 
 from mpmesh_core.messages.geometry import points_message
 from mpmesh_core.messages.markers import MarkerMaker, deletions
-from mpmesh_core.messages.mesh_markers import mesh_marker, mesh_markers
+from mpmesh_core.messages.mesh_markers import MeshMarkers, mesh_marker
 from mpmesh_core.messages.rosbags_types import RosbagsTypes
 
 
-def plain_bytes(types, frame, gone=frozenset()):
+def plain_bytes(types, frame, gone=()):
     """The same message, made of one object a point."""
     maker = MarkerMaker(types, frame.header)
     corners = frame.body.faces.numpy().reshape(-1)
@@ -29,9 +29,7 @@ class TestMeshMarkers:
     def test_bytes_are_those_of_the_plain_way(self, body, camera, distribution):
         types = RosbagsTypes(distribution)
         frame = frame_of(body, camera, room(body, camera, 2))
-        data, shown = mesh_markers(types, frame, frozenset())
-        assert data == plain_bytes(types, frame)
-        assert shown == {("mesh", 0), ("mesh", 1)}
+        assert MeshMarkers(types).message(frame) == plain_bytes(types, frame)
 
     @settings(max_examples=12, deadline=None)
     @given(frame_id=st.text(alphabet="abc_/", max_size=9), ids=st.sets(st.integers(0, 10**6)))
@@ -39,7 +37,7 @@ class TestMeshMarkers:
         types = RosbagsTypes()
         people = [standing_person(body, camera, 0.0, 4.0, track_id=i) for i in sorted(ids)[:3]]
         frame = frame_of(body, camera, people, frame_id)
-        data, _ = mesh_markers(types, frame, frozenset())
+        data = MeshMarkers(types).message(frame)
         message = types.store.deserialize_cdr(data, "visualization_msgs/msg/MarkerArray")
         assert [marker.id for marker in message.markers] == [p.track_id for p in people]
         for marker, vertices in zip(message.markers, frame.vertices):
@@ -52,11 +50,11 @@ class TestMeshMarkers:
 
     def test_lost_mesh_is_deleted(self, body, camera):
         types = RosbagsTypes()
-        people = room(body, camera, 1)
-        _, shown = mesh_markers(types, frame_of(body, camera, people), frozenset())
+        meshes = MeshMarkers(types)
+        meshes.message(frame_of(body, camera, room(body, camera, 1)))
         empty = frame_of(body, camera, [])
-        data, now = mesh_markers(types, empty, shown)
-        assert data == plain_bytes(types, empty, shown)
+        data = meshes.message(empty)
+        assert data == plain_bytes(types, empty, [("mesh", 0)])
         message = types.store.deserialize_cdr(data, "visualization_msgs/msg/MarkerArray")
         assert [(m.ns, m.id, m.action) for m in message.markers] == [("mesh", 0, 2)]
-        assert not now
+        assert meshes.message(empty) == plain_bytes(types, empty)
