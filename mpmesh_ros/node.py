@@ -101,20 +101,26 @@ class MpmeshNode(LifecycleNode):
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Let go of networks and topics."""
+        self.release()
+        return SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """The same, from any state."""
+        self.release()
+        return SUCCESS
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """The same, so that the node can be configured again."""
+        self.release()
+        return SUCCESS
+
+    def release(self) -> None:
+        """Stop, say that nobody is there, let go of networks and topics."""
         self._stop()
         self._active = False
         if self._loaded is not None:
             self._loaded.publishers.destroy()
             self._loaded = None
-        return SUCCESS
-
-    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """The same, from any state."""
-        return self.on_cleanup(state)
-
-    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """The same, so that the node can be configured again."""
-        return self.on_cleanup(state)
 
     def _load(self, settings: NodeSettings) -> _Loaded:
         pipeline = Pipeline(settings.pipeline)
@@ -241,7 +247,7 @@ def main(args: list[str] | None = None) -> int:
         rclpy.shutdown()
         return 2
     code = _run(node, ended)
-    node.trigger_shutdown()
+    node.release()
     node.destroy_node()
     rclpy.shutdown()
     return code

@@ -18,6 +18,7 @@ from mpmesh_core.messages import Output
 NEWEST = QoSProfile(depth=1, reliability=qos_profile_sensor_data.reliability)
 """Of pictures: what is missed is gone, and nothing queues up."""
 
+NEWEST_RELIABLE = QoSProfile(depth=1)
 RELIABLE = QoSProfile(depth=10)
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 TRANSFORMS = QoSProfile(depth=100)
@@ -25,12 +26,12 @@ DEPTH = QoSProfile(depth=5, reliability=ReliabilityPolicy.BEST_EFFORT)
 
 
 def output_qos(output: Output) -> QoSProfile:
-    """Meshes as they come, everything else reliably; the topology for those who come late."""
+    """Reliable, so that both kinds of subscribers hear it; the topology for those who come late."""
     if output.latched:
         return LATCHED
     if output.name == "tf":
         return TRANSFORMS
-    return NEWEST if output.meshes else RELIABLE
+    return NEWEST_RELIABLE if output.meshes else RELIABLE
 
 
 def mismatch(topic: str, role: str, other: str, report: Callable[[str], None]) -> Any:
