@@ -21,6 +21,7 @@ from mpmesh_core.crop import (
 from mpmesh_core.errors import ShapeError
 from mpmesh_core.placement import (
     PlacementNoise,
+    fit_residual,
     inside_field_of_view,
     locate,
     mix_absolute,
@@ -310,3 +311,27 @@ def test_convention_field_of_view() -> None:
     at = torch.tensor([[127.5, 127.5], [23.5, 100.0], [23.4, 100.0], [231.5, 231.5], [50, 231.6]])
     assert inside_field_of_view(at).tolist() == [True, True, False, True, False]
     assert np.array_equal(inside_field_of_view(at / 2 - 0.25, 128), inside_field_of_view(at))
+
+
+class TestFitResidual:
+    def test_points_where_they_are_seen_have_none(self) -> None:
+        points, px, K = _seen_points()
+        assert float(fit_residual(points, px, torch.ones(24), K)) == pytest.approx(0, abs=1e-6)
+
+    def test_shifted_pixels_are_the_residual(self) -> None:
+        points, px, K = _seen_points()
+        residual = fit_residual(points, px + torch.tensor([3.0, 4.0]), torch.ones(24), K)
+        assert float(residual * K[0, 0]) == pytest.approx(5, rel=1e-4)
+
+    def test_nobody_counted_is_unknown(self) -> None:
+        points, px, K = _seen_points()
+        assert torch.isnan(fit_residual(points, px, torch.zeros(24), K))
+
+
+def _seen_points() -> tuple[Tensor, Tensor, Tensor]:
+    """Points (24, 3) [m] 4 m ahead, their pixels and the crop's camera."""
+    points = 0.3 * torch.randn(24, 3, generator=torch.Generator().manual_seed(0))
+    points[:, 2] += 4
+    K = torch.tensor([[400.0, 0, 127.5], [0, 400.0, 127.5], [0, 0, 1]])
+    pixels = points @ K.T
+    return points, pixels[:, :2] / pixels[:, 2:], K
