@@ -122,7 +122,7 @@ def _machine() -> str:
 
 
 def _line_table(rows: Rows, title: str) -> Table:
-    table = Table(title=f"whole line [ms], {title}")
+    table = Table(title=f"whole line in ms, {title}")
     columns = {"p50": ".1f", "p95": ".1f", "p99": ".1f", "fps": ".1f", "people": ".1f"}
     columns |= {"memory_mb": ".0f"}
     extra = [
@@ -138,7 +138,7 @@ def _line_table(rows: Rows, title: str) -> Table:
 
 
 def _change_table(rows: list[Change]) -> Table:
-    table = Table(title="p50 [ms] before and now")
+    table = Table(title="p50 in ms before and now")
     for column in ("what", "before", "now", "change"):
         table.add_column(column)
     for row in rows:
