@@ -2,7 +2,7 @@
 
 Each curve changes one thing and keeps the others (640x480, 4 people, all cores). Writes
 DIR/scaling.json and prints a table; the numbers of people are forced, see
-`mpmesh_core.evaluation.latency`. Cores are torch's threads: ONNX Runtime takes all that it is given,
+`mpmesh_core.evaluation.latency`. Cores are torch's threads: ONNX Runtime takes all that there are,
 so that curve uses the torch backend.
 """
 

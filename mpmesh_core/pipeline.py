@@ -11,7 +11,7 @@ functions work on places for people, some of them empty (`device_line`).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
 import torch
@@ -34,6 +34,7 @@ from mpmesh_core.pose import absolute_points, onto_picture, solve_pose, stand
 from mpmesh_core.refine import refine
 from mpmesh_core.smoothing import Smoother
 from mpmesh_core.tensor_detector import Found, TensorDetector
+from mpmesh_core.threads import one_thread
 from mpmesh_core.tracking import Tracker
 from mpmesh_core.types import Array, FrameResult, Person
 from mpmesh_core.warp import warp_crops
@@ -108,7 +109,9 @@ class Pipeline:
         """
         self._clock.start()
         work = self._on_host if self._line is None else self._on_device
-        numbers, left_out = work(image, camera)
+        # ONNX Runtime has threads of its own; torch's own networks need torch's.
+        with one_thread() if self.backend == "onnxruntime" else nullcontext():
+            numbers, left_out = work(image, camera)
         result = FrameResult(
             frame, stamp, source, camera.width, camera.height, camera.K, camera.D, left_out=left_out
         )
