@@ -277,7 +277,7 @@ def _result_from_dict(line: dict[str, Any]) -> FrameResult:
 
 
 def _person_from_dict(fields: dict[str, Any]) -> Person:
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for name, shape in _SHAPES.items():
         value = np.array(fields[name], np.float64)
         if value.size != np.prod(shape):

@@ -57,6 +57,7 @@ def describe(
         "h36m": h36m,
         "position": joints[:, 0],
         "position_covariance": bodies.covariance,
+        "fit_residual": bodies.fit_residual,
     }
 
 

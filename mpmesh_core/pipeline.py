@@ -5,7 +5,8 @@ image + camera -> detect -> crop -> skeleton -> place -> IK -> refine -> body ->
 People found twice are left out (`doubles`); before inverse kinematics, skeletons take the body's
 bone lengths (`foreshorten`); after tracking, bodies may be smoothed. Every stage is a batch over
 the people of the frame; the mathematics is in the file named after the stage. On a GPU the same
-functions work on places for people, some of them empty (`device_line`).
+functions work on places for people, some of them empty (`device_line`). A depth image, where there
+is one, gives the bodies' distance (`depth`).
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from mpmesh_core.clock import StageClock
 from mpmesh_core.configuration import PipelineConfig
 from mpmesh_core.crop import crop_images, look_at
 from mpmesh_core.deadline import Deadline, Plan, nearest
+from mpmesh_core.depth import anchor_people
 from mpmesh_core.detect import DEFAULT_THRESHOLD, Detector, load_detector, nan_scores
 from mpmesh_core.device_line import DeviceLine
 from mpmesh_core.doubles import distinct
@@ -63,7 +65,7 @@ class Pipeline:
         self.detector: Detector = self._load_detector()
         self.skeleton: Engine = self._load_engine("skeleton")
         self.refiner: Engine | None = self._load_engine("refiner") if self.config.refine else None
-        self._followed = Tracker()  # kept from source to source: identities are never used twice
+        self._followed = Tracker()  # kept from source to source, so that ids go on
         self.tracker: Tracker | None = self._followed if self.config.track else None
         self.smoother: Smoother | None = self._load_smoother()
         self._clock = StageClock(self.device)
@@ -76,20 +78,27 @@ class Pipeline:
         """(F, 3) triangles of the body's vertices."""
         return self.body.faces.cpu().numpy()
 
-    def start(self, sequence: bool = True) -> None:
+    def start(self, sequence: bool = True, renumber: bool = False) -> None:
         """Forget the people seen so far.
 
         Args:
             sequence: the coming frames follow one another in time; without it nobody is tracked.
+            renumber: begin again with the first identity, for a recording of its own.
         """
-        self._followed.reset()
+        self._followed.reset(renumber)
         self.tracker = self._followed if self.config.track and sequence else None
         if self.smoother is not None:
             self.smoother.reset()
 
     @torch.inference_mode()
     def __call__(
-        self, image: Array, camera: Camera, stamp: float = 0.0, frame: int = 0, source: str = ""
+        self,
+        image: Array,
+        camera: Camera,
+        stamp: float = 0.0,
+        frame: int = 0,
+        source: str = "",
+        depth: Array | None = None,
     ) -> FrameResult:
         """Find the people of one image.
 
@@ -99,6 +108,7 @@ class Pipeline:
             stamp: time of the image [s]; the tracker needs it to grow from frame to frame.
             frame: number of the frame, copied into the result.
             source: name of the image, likewise.
+            depth: (H, W) [m], aligned to the image, where the camera measures it; gives distances.
 
         Returns:
             The people, best detection first, in the camera optical frame.
@@ -112,10 +122,14 @@ class Pipeline:
         # ONNX Runtime has threads of its own; torch's own networks need torch's.
         with one_thread() if self.backend == "onnxruntime" else nullcontext():
             numbers, left_out = work(image, camera)
+        people = self._checked(numbers)
+        if depth is not None and people:
+            with self._stage("depth", on_host=True):
+                people = anchor_people(self.body, people, depth, camera)
+        size = camera.width, camera.height
         result = FrameResult(
-            frame, stamp, source, camera.width, camera.height, camera.K, camera.D, left_out=left_out
+            frame, stamp, source, *size, camera.K, camera.D, people, left_out=left_out
         )
-        result = replace(result, people=self._checked(numbers))
         if self.tracker is not None:
             with self._stage("track", on_host=True):
                 result = self.tracker.update(result)
@@ -205,7 +219,9 @@ class Pipeline:
                 )
                 rotations = onto_picture(rotations, betas, skeletons, crops, self.body)
         with self._stage("body"):
-            bodies, placed = stand(rotations, betas, skeletons, crops, self.body)
+            bodies, placed = stand(
+                rotations, betas, skeletons, crops, self.body, float(camera.K[0, 0])
+            )
             fields = describe(self.body, bodies, skeletons, camera)
         if plan.mesh:
             with self._stage("mesh"):

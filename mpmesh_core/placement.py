@@ -33,6 +33,8 @@ class PlacementNoise:
         joint_sigma: of each coordinate of the relative points [m].
         scale_sigma: of the person's size as a fraction, common to all points. Residuals can't
             show it (a taller person farther away looks the same), so it is added along the ray.
+        common_sigma: of what all relative points are off together on each axis [m]: where among
+            them the pelvis is. Residuals can't show that either.
         confidence: how many rows of evidence this prior noise is worth beside the residuals. It
             is what stops the covariance at a floor when few points, or perfect ones, were seen.
     """
@@ -40,6 +42,7 @@ class PlacementNoise:
     pixel_sigma: float = 1.0
     joint_sigma: float = 0.02
     scale_sigma: float = 0.0
+    common_sigma: float = 0.0
     confidence: float = 4.0
 
 
@@ -152,6 +155,24 @@ def inside_field_of_view(points_px: Tensor, size: int = 256) -> Tensor:
     return ((points_px - (size - 1) / 2).abs() <= size * 104 / 256).all(-1)
 
 
+def fit_residual(points: Tensor, points_px: Tensor, weight: Tensor, K: Tensor) -> Tensor:
+    """How far placed points are from where the image shows them.
+
+    Args:
+        points: (..., J, 3) [m, crop camera frame], in front of it.
+        points_px: (..., J, 2) [crop px].
+        weight: (..., J); points outside the field of view don't count.
+        K: (..., 3, 3) [crop px].
+
+    Returns:
+        (...) weighted RMS distance on the plane z = 1 m; times a focal length that is [px]. NaN
+        where no point counts.
+    """
+    weight = weight * inside_field_of_view(points_px)
+    off = points[..., :2] / points[..., 2:] - _normalised(points_px, K)
+    return ((weight * off.square().sum(-1)).sum(-1) / weight.sum(-1)).sqrt()
+
+
 @dataclass(frozen=True)
 class _Fit:
     """Solution of one weighted least squares; all that its covariance needs."""
@@ -224,7 +245,8 @@ def _covariance(
     along = noise.scale_sigma * fit.root[..., None]
     # A product and a sum, no matrix product: the same bits on every CPU and in every batch.
     spread = (influence.unsqueeze(-2) * influence.unsqueeze(-3)).sum(-1)
-    return spread + along * along.mT
+    common = noise.common_sigma**2 * torch.eye(3, dtype=K.dtype, device=K.device)
+    return spread + along * along.mT + common
 
 
 def _influence(fit: _Fit, weight: Tensor, a: Tensor, joint_sigma: float) -> Tensor:

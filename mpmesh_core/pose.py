@@ -17,7 +17,7 @@ from mpmesh_core.body import BodyModel
 from mpmesh_core.crop import CropCameras
 from mpmesh_core.foreshorten import foreshorten
 from mpmesh_core.ik import IKResult, solve_ik, twist_from_rotations
-from mpmesh_core.placement import PlacementNoise, locate, mix_absolute, place
+from mpmesh_core.placement import PlacementNoise, fit_residual, locate, mix_absolute, place
 from mpmesh_core.types import Bodies, Skeletons
 
 IMAGE_SHARE = 1.0  # of the 2D points in the skeleton that IK aims at
@@ -63,9 +63,18 @@ def point_weights(skeletons: Skeletons) -> Tensor:
 
 
 def stand(
-    rotations: Tensor, betas: Tensor, skeletons: Skeletons, crops: CropCameras, body: BodyModel
+    rotations: Tensor,
+    betas: Tensor,
+    skeletons: Skeletons,
+    crops: CropCameras,
+    body: BodyModel,
+    focal: float,
 ) -> tuple[Bodies, Tensor]:
     """Stand bodies where their own joints agree best with the image, in the camera's frame.
+
+    Args:
+        rotations, betas, skeletons, crops, body: as everywhere on the line.
+        focal: of the picture [px], in which the residual is told.
 
     Returns:
         The bodies, and (N,) bool: who could be placed.
@@ -73,11 +82,13 @@ def stand(
     zero = torch.zeros_like(betas[:, :3])
     posed = body(rotations, betas, zero, vertices=False).points
     relative = posed - posed[:, :1]
-    placement = place(relative, skeletons.points2d, point_weights(skeletons), crops.K, NOISE)
+    seen = skeletons.points2d, point_weights(skeletons), crops.K
+    placement = place(relative, *seen, NOISE)
+    residual = focal * fit_residual(relative + placement.root[:, None], *seen)
     to_camera = crops.R_crop_cam.transpose(-1, -2)
     in_camera = torch.cat([to_camera @ rotations[:, 0], rotations[:, 1:].flatten(1, 2)], dim=1)
     rotations = in_camera.unflatten(1, (24, 3))
     pelvis = (to_camera @ placement.root[..., None])[..., 0]
     covariance = to_camera @ placement.covariance @ crops.R_crop_cam
     transl = pelvis - body.rest_joints(betas)[:, 0]
-    return Bodies(rotations, betas, transl, covariance), placement.ok
+    return Bodies(rotations, betas, transl, covariance, residual), placement.ok

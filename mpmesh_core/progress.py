@@ -25,7 +25,8 @@ from rich.table import Table
 from rich.text import Text
 
 from mpmesh_core.pipeline import Pipeline
-from mpmesh_core.runner import RunConfig, RunSummary, run_sources
+from mpmesh_core.run_outputs import RunConfig
+from mpmesh_core.runner import RunSummary, run_sources
 from mpmesh_core.sources import Source
 
 _WINDOW = 30  # frames that the shown rate is of

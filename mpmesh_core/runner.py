@@ -1,7 +1,7 @@
 """runner: the line over whole sources, with everything that is written along the way.
 
 In   sources (pictures, videos, bags), a pipeline, what to write
-Out  DIR/results.jsonl, meshes, overlays, a rerun recording; and a RunSummary
+Out  what `run_outputs` writes, and a RunSummary
 
 A frame that cannot be used is counted, reported and left out; the run goes on. Only when no frame
 at all could be used is that an error.
@@ -10,33 +10,16 @@ at all could be used is that an error.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from mpmesh_core.camera import Camera
-from mpmesh_core.drawing import OverlayDrawer
 from mpmesh_core.errors import InputError, MPMeshError, UsageError
-from mpmesh_core.outputs import ResultsWriter
-from mpmesh_core.overlay_output import OverlayWriter
 from mpmesh_core.pipeline import Pipeline
-from mpmesh_core.rerun_output import RerunWriter
+from mpmesh_core.run_outputs import RunConfig, RunOutputs
 from mpmesh_core.sources import BadFrame, Frame, Source
-from mpmesh_core.types import Array, FrameResult
-
-DEFAULT_FOV = 60.0  # [degree] on the longer side, where nobody knows the camera
-
-
-@dataclass(frozen=True)
-class RunConfig:
-    """What a run assumes and writes."""
-
-    folder: Path
-    camera: Camera | None = None  # of every frame; None takes the source's own, else the fov
-    fov: float = DEFAULT_FOV  # [degree] on the longer side
-    overlay: bool = True
-    rerun: Path | None = None
+from mpmesh_core.types import FrameResult
 
 
 @dataclass
@@ -48,8 +31,30 @@ class RunSummary:
     bad: list[BadFrame] = field(default_factory=list)
     timings: dict[str, list[float]] = field(default_factory=dict)  # stage -> [ms] per frame
     left_out: int = 0  # frames that gave something up for their deadline
+    latency: list[float] = field(default_factory=list)  # [ms] per frame, all stages
     assumed_camera: bool = False  # some frame had no known camera, so distances are approximate
     last_overlay: Path | None = None
+
+    def count(self, result: FrameResult) -> None:
+        """Add a frame; coasted and lost people are none that were seen."""
+        self.frames += 1
+        self.left_out += bool(result.left_out)
+        self.people += sum(person.state not in ("coasted", "lost") for person in result.people)
+        self.latency.append(sum(result.timings.values()))
+        for stage, milliseconds in result.timings.items():
+            self.timings.setdefault(stage, []).append(milliseconds)
+
+
+class CameraRule(Protocol):
+    """Which camera took the pictures."""
+
+    @property
+    def camera(self) -> Camera | None:
+        """That of every frame; None takes the source's own, else the fov."""
+
+    @property
+    def fov(self) -> float:
+        """[degree] on the longer side, where nobody knows the camera."""
 
 
 class Report(Protocol):
@@ -81,33 +86,21 @@ def run_sources(
         InputError: no frame could be used, or nothing can be written.
     """
     summary = summary or RunSummary()
-    drawer = OverlayDrawer(pipeline.body)
     tell = report or (lambda outcome: None)
-    with ExitStack() as stack:
-        results = stack.enter_context(ResultsWriter(config.folder, pipeline.faces))
-        overlay = stack.enter_context(OverlayWriter(config.folder)) if config.overlay else None
-        viewer = (
-            stack.enter_context(RerunWriter(config.rerun, pipeline.body)) if config.rerun else None
-        )
+    with RunOutputs(config, pipeline.body) as outputs:
         for source in sources:
             pipeline.start(source.sequence)
-            drawer.reset()
-            if overlay is not None:
-                overlay.start(source)
+            outputs.start(source)
             for frame in source:
                 try:
-                    image, camera, result = _run_frame(frame, pipeline, config, summary)
+                    picture, camera, result = run_frame(frame, pipeline, config, summary)
                 except MPMeshError as error:
                     summary.bad.append(BadFrame(frame.index, frame.source, str(error)))
                     tell(summary.bad[-1])
                     continue
-                results.write(result)
-                if overlay is not None:
-                    overlay.write(drawer.draw(image, result, camera), frame.source)
-                    summary.last_overlay = overlay.last
-                if viewer is not None:
-                    viewer.write(image, result, camera)
-                _count(result, summary)
+                outputs.write(picture, camera, result)
+                summary.last_overlay = outputs.last_overlay
+                summary.count(result)
                 tell(result)
     if not summary.frames:
         reason = summary.bad[0].reason if summary.bad else "the sources hold no frame"
@@ -129,21 +122,34 @@ def refuse_own_output(sources: Iterable[Source], folder: Path) -> None:
                 raise UsageError(f"source {path} would be written over; give another --output")
 
 
-def _run_frame(
-    frame: Frame | BadFrame, pipeline: Pipeline, config: RunConfig, summary: RunSummary
-) -> tuple[Array, Camera, FrameResult]:
-    """One frame's picture, camera and people; MPMeshError where it cannot be used."""
+def run_frame(
+    frame: Frame | BadFrame, pipeline: Pipeline, rule: CameraRule, summary: RunSummary
+) -> tuple[Frame, Camera, FrameResult]:
+    """One frame through the line.
+
+    Args:
+        frame: the picture.
+        pipeline: loaded and ready.
+        rule: which camera took it.
+        summary: of the frames before; its counts number this one.
+
+    Returns:
+        The picture, its camera and its people.
+
+    Raises:
+        MPMeshError: it cannot be used.
+    """
     if isinstance(frame, BadFrame):
         raise InputError(frame.reason)
     height, width = frame.image.shape[:2]
-    camera = config.camera or frame.camera
+    camera = rule.camera or frame.camera
     if camera is None:
         summary.assumed_camera = True
-        camera = Camera.from_fov(width, height, config.fov)
+        camera = Camera.from_fov(width, height, rule.fov)
     if (camera.width, camera.height) != (width, height):
         raise InputError(_size_message(camera, width, height))
     number = summary.frames + len(summary.bad)
-    return frame.image, camera, pipeline(frame.image, camera, frame.stamp, number, frame.source)
+    return frame, camera, pipeline(frame.image, camera, frame.stamp, number, frame.source)
 
 
 def _size_message(camera: Camera, width: int, height: int) -> str:
@@ -151,11 +157,3 @@ def _size_message(camera: Camera, width: int, height: int) -> str:
         f"the camera is calibrated for {camera.width}x{camera.height}, the picture is "
         f"{width}x{height}; give the camera file of this size"
     )
-
-
-def _count(result: FrameResult, summary: RunSummary) -> None:
-    summary.frames += 1
-    summary.left_out += bool(result.left_out)
-    summary.people += sum(person.state not in ("coasted", "lost") for person in result.people)
-    for stage, milliseconds in result.timings.items():
-        summary.timings.setdefault(stage, []).append(milliseconds)

@@ -130,9 +130,9 @@ class Tracker:
         self.state, result = step(self.state, result, self.config)
         return result
 
-    def reset(self) -> None:
-        """Forget everybody; ids go on counting."""
-        self.state = TrackerState(next_id=self.state.next_id)
+    def reset(self, renumber: bool = False) -> None:
+        """Forget everybody; ids go on counting, or begin again."""
+        self.state = TrackerState() if renumber else TrackerState(next_id=self.state.next_id)
 
 
 def step(

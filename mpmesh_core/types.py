@@ -8,6 +8,7 @@ of the first pixel at (0, 0).
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, fields
 
 import numpy as np
@@ -53,6 +54,7 @@ class Bodies:
     betas: Tensor  # (N, 10)
     transl: Tensor  # (N, 3) [m]
     covariance: Tensor  # (N, 3, 3) [m^2], of the pelvis position
+    fit_residual: Tensor  # (N,) RMS distance of the body's joints to those seen [px]
 
 
 @dataclass(frozen=True)
@@ -76,6 +78,7 @@ class Person:
     track_id: int = -1  # -1 without tracking
     state: str = "untracked"  # new, tracked, coasted, lost or untracked
     velocity: Array | None = None  # (3,) [m/s], None until it is known
+    fit_residual: float = math.nan  # RMS distance of the body's joints to those seen [px]
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,18 @@ import sys
 import typer
 
 from mpmesh_core import __version__
-from mpmesh_core.cli import bench, body, demo, engine, evaluate, export, run, train, weights
+from mpmesh_core.cli import (
+    bench,
+    body,
+    demo,
+    engine,
+    evaluate,
+    export,
+    replay,
+    run,
+    train,
+    weights,
+)
 from mpmesh_core.errors import MPMeshError
 
 app = typer.Typer(
@@ -21,6 +32,7 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("demo")(demo.demo)
+app.command("replay")(replay.replay)
 app.command("bench")(bench.bench)
 app.command("export")(export.export)
 app.add_typer(body.app, name="body")

@@ -117,7 +117,7 @@ def _pictures(sources: list[str] | None, frames: int) -> Iterator[tuple[Array, C
     from itertools import islice
 
     from mpmesh_core.camera import Camera
-    from mpmesh_core.runner import DEFAULT_FOV
+    from mpmesh_core.run_outputs import DEFAULT_FOV
     from mpmesh_core.sources import Frame, open_sources
     from mpmesh_core.training.synthetic.demo_clip import demo_clip
 

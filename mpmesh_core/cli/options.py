@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from mpmesh_core.errors import UsageError
 
 if TYPE_CHECKING:
-    from mpmesh_core.pipeline import Pipeline
+    from mpmesh_core.pipeline import Pipeline, PipelineConfig
 
 Backend = Annotated[str, typer.Option(help="auto, tensorrt, torch or onnxruntime.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
@@ -40,20 +40,26 @@ DataFolder = Annotated[
 
 
 def load_pipeline(**values: object) -> Pipeline:
-    """A pipeline from option values; a value that is not possible is wrong usage.
+    """A pipeline from option values, see `pipeline_config`."""
+    from mpmesh_core.pipeline import Pipeline
+
+    return Pipeline(pipeline_config(**values))
+
+
+def pipeline_config(**values: object) -> PipelineConfig:
+    """Settings from option values; a value that is not possible is wrong usage.
 
     Raises:
         UsageError: naming the option, the value and what is possible.
     """
-    from mpmesh_core.pipeline import Pipeline, PipelineConfig
+    from mpmesh_core.pipeline import PipelineConfig
 
     try:
-        config = PipelineConfig.model_validate(values)
+        return PipelineConfig.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         name = "--" + str(first["loc"][0]).removesuffix("_ms").replace("_", "-")
         raise UsageError(f"{name} {first['input']!r}: {first['msg'].lower()}") from None
-    return Pipeline(config)
 
 
 def write_json(path: Path, figures: object) -> None:

@@ -40,6 +40,9 @@ def run(
     deadline: options.DeadlineMs = None,
     overlay: Annotated[bool, typer.Option("--overlay/--no-overlay", help="Write pictures.")] = True,
     rerun: Annotated[Path | None, typer.Option(help="Write a recording for rerun (.rrd).")] = None,
+    mcap: Annotated[
+        Path | None, typer.Option(help="Write everything as ROS 2 messages (.mcap).")
+    ] = None,
 ) -> None:
     """Find the people in every picture and write them to OUTPUT/results.jsonl.
 
@@ -48,7 +51,8 @@ def run(
     from mpmesh_core.camera import Camera
     from mpmesh_core.progress import run_with_progress
     from mpmesh_core.rerun_output import import_rerun
-    from mpmesh_core.runner import DEFAULT_FOV, RunConfig, refuse_own_output
+    from mpmesh_core.run_outputs import DEFAULT_FOV, RunConfig
+    from mpmesh_core.runner import refuse_own_output
     from mpmesh_core.sources import open_sources
 
     if smooth and not track:
@@ -59,12 +63,15 @@ def run(
         raise UsageError(f"--fov must be 1 to 175 degrees, got {fov:g}")
     if rerun is not None:
         import_rerun()  # a missing package is told before the work, not after
+    if mcap is not None and len(sources) > 1:
+        raise UsageError("--mcap records one source, whose time it keeps; run each by itself")
     config = RunConfig(
         folder=output,
         camera=None if camera is None else Camera.from_file(camera),
         fov=DEFAULT_FOV if fov is None else fov,
         overlay=overlay,
         rerun=rerun,
+        mcap=mcap,
     )
     known = camera is not None or fov is not None  # then a bag's own camera isn't asked
     opened = open_sources(sources, topic, camera_info=not known)

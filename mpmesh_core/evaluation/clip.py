@@ -15,17 +15,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from rich.table import Table
-from scipy.optimize import linear_sum_assignment
 
 from mpmesh_core.body import BodyModel
 from mpmesh_core.drawing import person_vertices
+from mpmesh_core.evaluation.matching import match_positions
 from mpmesh_core.evaluation.metrics import mpjpe, pa_mpjpe
 from mpmesh_core.pipeline import Pipeline
 from mpmesh_core.training.scene import PersonTruth, Scene
 from mpmesh_core.training.synthetic.demo_clip import FPS
 from mpmesh_core.types import Array, FrameResult, Person
-
-MAX_DISTANCE = 1.0  # [m] between matched pelvises
 
 
 @dataclass(frozen=True)
@@ -123,13 +121,9 @@ def _pose(body: BodyModel, person: PersonTruth) -> PosedTruth:
 
 
 def _match(people: list[Person], truths: list[PosedTruth]) -> list[tuple[Person, int]]:
-    if not people or not truths:
-        return []
-    found = np.stack([person.joints[0] for person in people])
-    known = np.stack([truth.joints[0] for truth in truths])
-    distance = np.linalg.norm(found[:, None] - known[None], axis=-1)
-    rows, columns = linear_sum_assignment(np.minimum(distance, 10 * MAX_DISTANCE))
-    return [(people[r], int(c)) for r, c in zip(rows, columns) if distance[r, c] <= MAX_DISTANCE]
+    found = np.array([person.joints[0] for person in people]).reshape(-1, 3)
+    known = np.array([truth.joints[0] for truth in truths]).reshape(-1, 3)
+    return [(people[row], column) for row, column in match_positions(found, known)]
 
 
 def _errors(found: Person, truth: PosedTruth, body: BodyModel) -> tuple[float, ...]:

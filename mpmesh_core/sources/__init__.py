@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mpmesh_core.errors import InputError, MissingFileError, UsageError
-from mpmesh_core.sources.bags import Bag, is_bag
+from mpmesh_core.sources.bag_reader import is_bag
+from mpmesh_core.sources.bags import Bag
 from mpmesh_core.sources.frames import BadFrame, Frame, Source
 from mpmesh_core.sources.images import (
     ImageFiles,

@@ -2,22 +2,21 @@
 
 In   a ROS 1 .bag, a ROS 2 .mcap or .db3 file, or a ROS 2 bag folder
 Out  Frames with the stamp of the message's header and, where the bag has the topic's camera_info,
-     the camera
+     the camera; between them the messages of topics to be kept, as ROS 2 has them
 """
 
 from __future__ import annotations
 
-import sqlite3
-import struct
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import logging
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mpmesh_core.camera import Camera
-from mpmesh_core.errors import InputError, MissingFileError, MissingPackageError, UsageError
-from mpmesh_core.sources.frames import BadFrame, Frame, SourceKind
+from mpmesh_core.errors import InputError, UsageError
+from mpmesh_core.sources.bag_reader import BagReader, opened_bag, readable_bag
+from mpmesh_core.sources.frames import BadFrame, Frame, Header, SourceKind
+from mpmesh_core.sources.kept_topics import KeptTopic, RawMessage, TopicKeeper
 from mpmesh_core.sources.messages import (
     camera_from_message,
     image_from_compressed,
@@ -27,25 +26,9 @@ from mpmesh_core.sources.messages import (
 if TYPE_CHECKING:
     from rosbags.interfaces import Connection
 
-BAG_SUFFIXES = frozenset({".bag", ".mcap", ".db3"})
+logger = logging.getLogger(__name__)
 _RAW, _COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
 _INFO = "sensor_msgs/msg/CameraInfo"
-_DAMAGE = (sqlite3.Error, struct.error, EOFError, IndexError)  # what readers raise on damaged bags
-
-
-def is_bag(path: Path) -> bool:
-    """Whether a path is a bag file by suffix or a ROS 2 bag folder."""
-    if path.is_dir():
-        return _describes_bag(path / "metadata.yaml") or bool(_parts(path))
-    return path.suffix.lower() in BAG_SUFFIXES
-
-
-def _describes_bag(path: Path) -> bool:
-    """Whether a metadata.yaml is a ROS 2 bag's and not somebody's notes beside pictures."""
-    try:
-        return b"rosbag2_bagfile_information" in path.read_bytes()
-    except OSError:
-        return False
 
 
 class Bag:
@@ -69,10 +52,11 @@ class Bag:
     def __init__(
         self, path: str | Path, topic: str | None = None, camera_info: bool = True
     ) -> None:
-        self.path = _readable(Path(path))
+        self.path = readable_bag(Path(path))
         self.paths = [self.path]
         self._camera_info = camera_info
-        with self._opened() as reader:
+        self._unusable = ""  # what is wrong with a camera_info message
+        with opened_bag(self.path) as reader:
             self.topic = _choose_topic(reader, self.path, topic)
             connections = [c for c in reader.bag.connections if c.topic == self.topic]
             self.length: int | None = sum(connection.msgcount for connection in connections)
@@ -81,24 +65,53 @@ class Bag:
 
     def __iter__(self) -> Iterator[Frame | BadFrame]:
         """Read the topic's pictures in the order in which they were recorded."""
-        with self._opened() as reader:
+        for item in self.read():
+            if not isinstance(item, RawMessage):
+                yield item
+
+    def read(self, keep: Collection[str] = ()) -> Iterator[Frame | BadFrame | RawMessage]:
+        """Read the topic's pictures, and before or between them the messages of other topics.
+
+        Args:
+            keep: topics whose messages are wanted; may name the image topic too.
+        """
+        with opened_bag(self.path) as reader:
+            keeper = TopicKeeper(reader.bag.connections, keep, self.path)
             infos = self._info_connections(reader)
             pictures = [c for c in reader.bag.connections if c.topic == self.topic]
+            wanted = pictures + [c for c in infos if c.topic not in keep] + keeper.connections
             camera, index = self._first_camera(reader, infos), 0
-            for connection, time_ns, raw in reader.bag.messages(pictures + infos):
-                if connection.msgtype == _INFO:
-                    camera = self._camera(reader, connection, raw)
-                    continue
-                yield self._frame(reader, connection, raw, index, 1e-9 * time_ns, camera)
-                index += 1
+            for connection, time_ns, raw in reader.messages(_distinct(wanted)):
+                if connection.topic in keep:
+                    yield keeper.message(connection, time_ns, raw)
+                if connection in infos:
+                    camera = self._camera(reader, connection, raw) or camera
+                elif connection.topic == self.topic:
+                    yield self._frame(reader, connection, raw, index, time_ns, camera)
+                    index += 1
+
+    def kept_topics(self, keep: Collection[str]) -> list[KeptTopic]:
+        """What `read(keep)` will give messages of.
+
+        Raises:
+            UsageError: a topic that the bag lacks.
+            InputError: one whose messages cannot be described.
+        """
+        with opened_bag(self.path) as reader:
+            return TopicKeeper(reader.bag.connections, keep, self.path).topics
+
+    def all_topics(self) -> list[str]:
+        """Names of all topics of the bag."""
+        with opened_bag(self.path) as reader:
+            return sorted({connection.topic for connection in reader.bag.connections})
 
     def _frame(
         self,
-        reader: _Reader,
+        reader: BagReader,
         connection: Connection,
         raw: bytes,
         index: int,
-        recorded: float,
+        time_ns: int,
         camera: Camera | None,
     ) -> Frame | BadFrame:
         decode = image_from_message if connection.msgtype == _RAW else image_from_compressed
@@ -108,103 +121,66 @@ class Bag:
         except InputError as error:
             return BadFrame(index, self.name, f"{self.name}, picture {index}: {error}")
         stamp = message.header.stamp
-        header = stamp.sec + 1e-9 * stamp.nanosec
-        return Frame(index, header if header > 0 else recorded, self.name, image, camera)
+        header = Header(stamp.sec, stamp.nanosec, message.header.frame_id)
+        seconds = stamp.sec + 1e-9 * stamp.nanosec
+        seconds = seconds if seconds > 0 else 1e-9 * time_ns
+        return Frame(index, seconds, self.name, image, camera, header, time_ns)
 
-    def _info_connections(self, reader: _Reader) -> list[Connection]:
+    def _info_connections(self, reader: BagReader) -> list[Connection]:
         if not self._camera_info:
             return []
         topic = _info_topic(self.topic)
         return [c for c in reader.bag.connections if (c.topic, c.msgtype) == (topic, _INFO)]
 
-    def _first_camera(self, reader: _Reader, infos: list[Connection]) -> Camera | None:
+    def _first_camera(self, reader: BagReader, infos: list[Connection]) -> Camera | None:
+        """The first usable camera, which pictures from before it get too.
+
+        Raises:
+            InputError: there are messages, and none is usable.
+        """
         if not infos:
             return None
-        for connection, _, raw in reader.bag.messages(infos):
-            return self._camera(reader, connection, raw)
-        return None
-
-    def _camera(self, reader: _Reader, connection: Connection, raw: bytes) -> Camera:
-        rectified = (
-            self.topic.removesuffix("/compressed").rsplit("/", 1)[-1].startswith("image_rect")
+        unusable = None
+        for connection, _, raw in reader.messages(infos):
+            camera = self._camera(reader, connection, raw)
+            if camera is not None:
+                return camera
+            unusable = connection
+        if unusable is None:
+            return None
+        raise InputError(
+            f"{unusable.topic} in {self.path}: {self._unusable}; give --camera or --fov"
         )
+
+    def _camera(self, reader: BagReader, connection: Connection, raw: bytes) -> Camera | None:
+        """The camera of a message; None where it is unusable, which is logged once."""
+        name = self.topic.removesuffix("/compressed").rsplit("/", 1)[-1]
         try:
-            return camera_from_message(reader.deserialize(raw, connection.msgtype), rectified)
+            message = reader.deserialize(raw, connection.msgtype)
+            return camera_from_message(message, rectified=name.startswith("image_rect"))
         except InputError as error:
-            raise InputError(
-                f"{connection.topic} in {self.path}: {error}; give --camera or --fov"
-            ) from None
-
-    @contextmanager
-    def _opened(self) -> Iterator[_Reader]:
-        reader_type, error_type, typestore, decode = _rosbags(self.path)
-        try:
-            reader = reader_type(self.path)
-            reader.open()
-        except Exception as error:  # of many kinds: rosbags, yaml, sqlite, struct, lz4, ...
-            raise InputError(f"bag {self.path} cannot be read: {_one_line(error)}") from None
-        try:
-            yield _Reader(reader, getattr(typestore, decode))
-        except (error_type, *_DAMAGE) as error:
-            raise InputError(f"bag {self.path} is damaged: {_one_line(error)}") from None
-        finally:
-            reader.close()
+            if not self._unusable:
+                logger.warning("%s in %s: %s", connection.topic, self.path, error)
+            self._unusable = str(error)
+            return None
 
 
-@dataclass(frozen=True)
-class _Reader:
-    """An opened bag and the decoder of its messages."""
+def bag_messages(path: Path, topic: str) -> Iterator[tuple[str, bytes]]:
+    """Type and CDR of every message of one topic of a bag, in recorded order.
 
-    bag: Any  # rosbags Reader of ROS 1 or 2, which have the same methods
-    decode: Callable[[bytes, str], Any]
-
-    def deserialize(self, raw: bytes, kind: str) -> Any:
-        """One message; whatever damaged bytes make the decoder raise is an InputError."""
-        try:
-            return self.decode(raw, kind)
-        except Exception as error:
-            raise InputError(f"message cannot be decoded: {_one_line(error)}") from None
-
-
-def _readable(path: Path) -> Path:
-    if not path.exists():
-        raise MissingFileError(f"bag {path} does not exist")
-    if path.is_dir() and not (path / "metadata.yaml").is_file():
-        parts = _parts(path)
-        if len(parts) != 1:
-            raise InputError(
-                f"bag folder {path} has no metadata.yaml; give one of its files, or make it again "
-                "with `ros2 bag reindex`"
-            )
-        return parts[0]
-    return path
-
-
-def _parts(folder: Path) -> list[Path]:
-    return [*folder.glob("*.mcap"), *folder.glob("*.db3")]
-
-
-def _rosbags(path: Path) -> tuple[Any, type[Exception], Any, str]:
-    """Reader, its error, message types and the name of their decoder, for a bag's ROS version.
-
-    The standard message types are used rather than the definitions in the bag: pictures have been
-    the same since ROS 1 but for the header, and definitions of other topics may not parse.
+    Raises:
+        MissingFileError, MissingPackageError, InputError: see `Bag`.
+        UsageError: a topic that the bag lacks.
     """
-    try:
-        from rosbags import rosbag1, rosbag2
-        from rosbags.typesys import Stores, get_typestore
-    except ImportError:
-        raise MissingPackageError(
-            "reading bags needs the package rosbags: pip install 'mpmesh[bag]'"
-        ) from None
-    if path.suffix.lower() == ".bag":
-        noetic = get_typestore(Stores.ROS1_NOETIC)
-        return rosbag1.Reader, rosbag1.ReaderError, noetic, "deserialize_ros1"
-    humble = get_typestore(Stores.ROS2_HUMBLE)
-    return rosbag2.Reader, rosbag2.ReaderError, humble, "deserialize_cdr"
+    path = readable_bag(path)
+    with opened_bag(path) as reader:
+        keeper = TopicKeeper(reader.bag.connections, [topic], path)
+        for connection, time_ns, raw in reader.messages(keeper.connections):
+            message = keeper.message(connection, time_ns, raw)
+            yield message.type, message.data
 
 
-def _choose_topic(reader: _Reader, path: Path, topic: str | None) -> str:
+def _choose_topic(reader: BagReader, path: Path, topic: str | None) -> str:
     counts: dict[str, int] = {}
     for connection in reader.bag.connections:
         if connection.msgtype in (_RAW, _COMPRESSED):
@@ -232,5 +208,5 @@ def _rate(count: int, duration_ns: int) -> float | None:
     return 1e9 * (count - 1) / duration_ns if count > 1 and duration_ns > 0 else None
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+def _distinct(connections: list[Connection]) -> list[Connection]:
+    return list({connection.id: connection for connection in connections}.values())

@@ -20,6 +20,26 @@ SourceKind = Literal["images", "video", "camera", "bag"]
 
 
 @dataclass(frozen=True)
+class Header:
+    """Time and frame of a picture, as exact as in the message that it came in."""
+
+    sec: int  # [s]
+    nanosec: int  # [ns], 0 to 999 999 999
+    frame_id: str  # name of the camera optical frame
+
+    @classmethod
+    def from_seconds(cls, stamp: float, frame_id: str = "camera") -> Header:
+        """The header of a picture that came in no message."""
+        sec, nanosec = divmod(round(stamp * 1e9), 1_000_000_000)
+        return cls(sec, nanosec, frame_id)
+
+    @property
+    def nanoseconds(self) -> int:
+        """The stamp in one number [ns]."""
+        return 1_000_000_000 * self.sec + self.nanosec
+
+
+@dataclass(frozen=True)
 class Frame:
     """One picture."""
 
@@ -28,6 +48,8 @@ class Frame:
     source: str  # the picture's path, or the video's, bag topic's or camera's name
     image: Array  # (H, W, 3) uint8 RGB
     camera: Camera | None = None  # where the source knows it (bags with camera_info)
+    header: Header | None = None  # of the message that it came in (bags)
+    recorded_ns: int | None = None  # when that message was recorded [ns] (bags)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ from mpmesh_core import cli
 from mpmesh_core.outputs import read_results
 
 COMMANDS = [
+    ["replay"],
     ["run"],
     ["demo"],
     ["bench"],

@@ -21,6 +21,7 @@ from mpmesh_core.crop import (
 from mpmesh_core.errors import ShapeError
 from mpmesh_core.placement import (
     PlacementNoise,
+    fit_residual,
     inside_field_of_view,
     locate,
     mix_absolute,
@@ -110,6 +111,19 @@ class TestPlace:
         wide = place(rel, px, ones, K, PlacementNoise(scale_sigma=0.05)).covariance
         expected = 0.05**2 * root[:, :, None] * root[:, None, :]
         torch.testing.assert_close(wide - plain, expected, rtol=1e-3, atol=1e-8)
+
+    @pytest.mark.parametrize("common", [0.0, 0.03])
+    def test_errors_common_to_all_points_are_calibrated_when_told(self, common: float) -> None:
+        """A pelvis that is misplaced within the skeleton shows in no residual."""
+        rel, px, K, root = people(4000, 4.0)
+        torch.manual_seed(1)
+        together = 0.03 * torch.randn_like(rel[:, :1])
+        noisy = rel + together + 0.02 * torch.randn_like(rel)
+        noise = PlacementNoise(common_sigma=common)
+        placed = place(noisy, px + torch.randn_like(px), torch.ones_like(rel[..., 0]), K, noise)
+        distance = squared_mahalanobis(placed.root - root, placed.covariance)
+        share = (distance < chi2.ppf(0.6827, 3)).double().mean().item()
+        assert (share == pytest.approx(0.6827, abs=0.05)) == (common > 0)
 
     def test_joints_outside_the_field_of_view_do_not_count(self) -> None:
         rel, px, K, root = people(100, 3.0)
@@ -297,3 +311,27 @@ def test_convention_field_of_view() -> None:
     at = torch.tensor([[127.5, 127.5], [23.5, 100.0], [23.4, 100.0], [231.5, 231.5], [50, 231.6]])
     assert inside_field_of_view(at).tolist() == [True, True, False, True, False]
     assert np.array_equal(inside_field_of_view(at / 2 - 0.25, 128), inside_field_of_view(at))
+
+
+class TestFitResidual:
+    def test_points_where_they_are_seen_have_none(self) -> None:
+        points, px, K = _seen_points()
+        assert float(fit_residual(points, px, torch.ones(24), K)) == pytest.approx(0, abs=1e-6)
+
+    def test_shifted_pixels_are_the_residual(self) -> None:
+        points, px, K = _seen_points()
+        residual = fit_residual(points, px + torch.tensor([3.0, 4.0]), torch.ones(24), K)
+        assert float(residual * K[0, 0]) == pytest.approx(5, rel=1e-4)
+
+    def test_nobody_counted_is_unknown(self) -> None:
+        points, px, K = _seen_points()
+        assert torch.isnan(fit_residual(points, px, torch.zeros(24), K))
+
+
+def _seen_points() -> tuple[Tensor, Tensor, Tensor]:
+    """Points (24, 3) [m] 4 m ahead, their pixels and the crop's camera."""
+    points = 0.3 * torch.randn(24, 3, generator=torch.Generator().manual_seed(0))
+    points[:, 2] += 4
+    K = torch.tensor([[400.0, 0, 127.5], [0, 400.0, 127.5], [0, 0, 1]])
+    pixels = points @ K.T
+    return points, pixels[:, :2] / pixels[:, 2:], K

@@ -18,7 +18,8 @@ from mpmesh_core.errors import InputError, NumericalError
 from mpmesh_core.outputs import read_results
 from mpmesh_core.pipeline import Pipeline
 from mpmesh_core.progress import run_with_progress, summary_table
-from mpmesh_core.runner import RunConfig, RunSummary
+from mpmesh_core.run_outputs import RunConfig
+from mpmesh_core.runner import RunSummary
 from mpmesh_core.showcase import best_frame, draw_showcase, write_showcase
 from mpmesh_core.sources import BadFrame, Frame, open_source
 from mpmesh_core.types import Array, FrameResult

@@ -15,6 +15,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from bag_samples import BagMaker, camera_info, encode, image_message, quadrants
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -30,23 +31,6 @@ from mpmesh_core.sources import (
 from mpmesh_core.sources.images import ImageFiles, frame_numbers, natural_key
 from mpmesh_core.sources.messages import camera_from_message, image_from_message
 from mpmesh_core.types import Array
-
-RED, GREEN, BLUE, GREY = (220, 30, 40), (20, 200, 60), (30, 60, 210), (128, 128, 128)
-
-
-def quadrants(height: int = 48, width: int = 64) -> Array:
-    """RGB picture with red, green / blue, grey corners, so that every turn and flip shows."""
-    image = np.empty((height, width, 3), np.uint8)
-    image[: height // 2, : width // 2], image[: height // 2, width // 2 :] = RED, GREEN
-    image[height // 2 :, : width // 2], image[height // 2 :, width // 2 :] = BLUE, GREY
-    return image
-
-
-def encode(image: Array, suffix: str) -> bytes:
-    """RGB (or grey, or RGBA) picture to a file's bytes."""
-    if image.ndim == 3:
-        image = image[..., [2, 1, 0, 3][: image.shape[2]]]
-    return cv2.imencode(suffix, image)[1].tobytes()
 
 
 def frames_of(source: Any) -> tuple[list[Frame], list[BadFrame]]:
@@ -412,21 +396,6 @@ class TestVideo:
         assert (len(good), bad) == (40, [])
 
 
-def image_message(image: Array, encoding: str, padding: int = 0, big: bool = False) -> Any:
-    """What a driver publishes: rows with padding at their end."""
-    rows = image.reshape(image.shape[0], -1)
-    rows = rows.astype(rows.dtype.newbyteorder(">")) if big else rows
-    raw = [row.tobytes() + b"\xee" * padding for row in rows]
-    return SimpleNamespace(
-        height=image.shape[0],
-        width=image.shape[1],
-        encoding=encoding,
-        is_bigendian=int(big),
-        step=len(raw[0]),
-        data=np.frombuffer(b"".join(raw), np.uint8),
-    )
-
-
 class TestImageFromMessage:
     @pytest.mark.parametrize("padding", [0, 5])
     @pytest.mark.parametrize(
@@ -491,15 +460,6 @@ class TestImageFromMessage:
             assert one_line(str(error))
 
 
-def camera_info(**changes: Any) -> Any:
-    K = np.array([500.0, 0, 320, 0, 510, 240, 0, 0, 1])
-    P = np.array([480.0, 0, 300, 0, 0, 490, 230, 0, 0, 0, 1, 0])
-    roi = SimpleNamespace(x_offset=0, y_offset=0, width=0, height=0, do_rectify=False)
-    fields = {"width": 640, "height": 480, "distortion_model": "plumb_bob", "k": K, "p": P}
-    fields |= {"d": np.array([0.1, -0.05, 0.0, 0.0, 0.0]), "roi": roi, "r": np.eye(3).ravel()}
-    return SimpleNamespace(**{**fields, "binning_x": 0, "binning_y": 0, **changes})
-
-
 class TestCameraFromMessage:
     def test_raw_pictures(self) -> None:
         camera = camera_from_message(camera_info())
@@ -537,60 +497,16 @@ def write_bag(request: pytest.FixtureRequest, tmp_path: Path) -> Writer:
         info: Any = None,
         more: tuple[str, ...] = (),
     ) -> Path:
-        return bag_of(tmp_path, kind, images, topic, compressed, info, more)
+        with BagMaker(tmp_path, kind) as bag:
+            if info is not None:
+                bag.camera_info("/camera/camera_info", info, 1.0)
+            picture = bag.compressed if compressed else bag.image
+            for index, (stamp, image) in enumerate(images):
+                for name in (topic, *more):
+                    picture(name, stamp, image, 5.0 + index)
+        return bag.path
 
     return write
-
-
-def bag_of(
-    folder: Path,
-    kind: str,
-    images: list[tuple[float, Array]],
-    topic: str,
-    compressed: bool,
-    info: Any,
-    more: tuple[str, ...],
-) -> Path:
-    from rosbags.rosbag1 import Writer as Writer1
-    from rosbags.rosbag2 import StoragePlugin
-    from rosbags.rosbag2 import Writer as Writer2
-    from rosbags.typesys import Stores, get_typestore
-
-    ros1 = kind == "ros1"
-    store = get_typestore(Stores.ROS1_NOETIC if ros1 else Stores.ROS2_HUMBLE)
-    path = folder / ("drive.bag" if ros1 else f"drive_{kind}")
-    plugin = {"mcap": StoragePlugin.MCAP, "sqlite3": StoragePlugin.SQLITE3}
-    bag = Writer1(path) if ros1 else Writer2(path, version=9, storage_plugin=plugin[kind])
-    types = store.types
-    serialize = store.serialize_ros1 if ros1 else store.serialize_cdr
-
-    def header(stamp: float) -> Any:
-        time = types["builtin_interfaces/msg/Time"](int(stamp), round(stamp % 1 * 1e9))
-        sequence = {"seq": 0} if ros1 else {}
-        return types["std_msgs/msg/Header"](**sequence, stamp=time, frame_id="camera")
-
-    name = "sensor_msgs/msg/CompressedImage" if compressed else "sensor_msgs/msg/Image"
-    with bag:
-        connections = [bag.add_connection(t, name, typestore=store) for t in (topic, *more)]
-        if info is not None:
-            info_type = "sensor_msgs/msg/CameraInfo"
-            infos = bag.add_connection("/camera/camera_info", info_type, typestore=store)
-            roi = types["sensor_msgs/msg/RegionOfInterest"](**vars(info.roi))
-            fields = {key: value for key, value in vars(info).items() if key != "roi"}
-            if ros1:
-                fields = {(k.upper() if len(k) == 1 else k): v for k, v in fields.items()}
-            message = types[info_type](header=header(1.0), roi=roi, **fields)
-            bag.write(infos, 10**9, serialize(message, info_type))
-        for index, (stamp, image) in enumerate(images):
-            if compressed:
-                data = np.frombuffer(encode(image, ".png"), np.uint8)
-                message = types[name](header=header(stamp), format="png", data=data)
-            else:
-                fields = vars(image_message(image, "rgb8"))
-                message = types[name](header=header(stamp), **fields)
-            for connection in connections:
-                bag.write(connection, int((5 + index) * 1e9), serialize(message, name))
-    return path
 
 
 class TestBag:

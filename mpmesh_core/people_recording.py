@@ -1,0 +1,77 @@
+"""people_recording: the outputs of the line as messages in an MCAP file, without ROS.
+
+In   results and their pictures' headers, frame by frame
+Out  the topics that a live node publishes, in a McapFile
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mpmesh_core.errors import UsageError
+from mpmesh_core.mcap_output import LATCHED_QOS, McapFile
+from mpmesh_core.messages import OUTPUTS, MessageBuilder, MessageFrame, MessageOptions, Output
+from mpmesh_core.messages.rosbags_types import RosbagsTypes
+
+OUTPUT_NAMES = tuple(output.name for output in OUTPUTS)
+NODE_NAME = "mpmesh"  # what `~/` stands for
+
+
+def chosen_outputs(names: Sequence[str] | None) -> list[Output]:
+    """Outputs by name, all of them for None.
+
+    Raises:
+        UsageError: a name that is none.
+    """
+    unknown = [name for name in names or () if name not in OUTPUT_NAMES]
+    if unknown:
+        raise UsageError(f"output {unknown[0]!r} is none of {', '.join(OUTPUT_NAMES)}")
+    return [output for output in OUTPUTS if names is None or output.name in names]
+
+
+class PeopleRecorder:
+    """Writes the outputs of one camera.
+
+    Args:
+        file: where to.
+        outputs: what.
+        options: what to put into the messages.
+        node: what `~/` stands for in topics.
+    """
+
+    def __init__(
+        self,
+        file: McapFile,
+        outputs: Sequence[Output],
+        options: MessageOptions | None = None,
+        node: str = NODE_NAME,
+    ) -> None:
+        self._file = file
+        self._types = RosbagsTypes()
+        self._builder = MessageBuilder(self._types, options)
+        self._pending = list(outputs)
+        self._channels = {
+            output.name: file.add_topic(
+                output.topic.replace("~/", f"/{node.strip('/')}/"),
+                output.type,
+                self._types.definition(output.type),
+                qos=LATCHED_QOS if output.latched else "",
+            )
+            for output in outputs
+        }
+
+    def write(self, frame: MessageFrame, time_ns: int) -> None:
+        """Write one frame.
+
+        Args:
+            frame: its people.
+            time_ns: when its picture was recorded [ns].
+        """
+        for output in list(self._pending):
+            message = self._builder.build(output.name, frame)
+            if message is None:
+                continue
+            data = message if isinstance(message, bytes) else self._types.serialize(message)
+            self._file.write(self._channels[output.name], data, time_ns)
+            if output.latched:
+                self._pending.remove(output)

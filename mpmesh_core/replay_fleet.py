@@ -1,0 +1,104 @@
+"""replay_fleet: many bags, one after the other, on several processes, or on a Ray cluster.
+
+In   ReplayJobs and how to work on them
+Out  ReplayReports as they come in; what fails doesn't stop the others
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+from mpmesh_core.errors import DeviceError, MissingPackageError, UsageError
+from mpmesh_core.replay import ReplayConfig, ReplayJob, ReplayReport, replay_or_report
+
+
+def plan_jobs(bags: Sequence[Path], output: Path) -> list[ReplayJob]:
+    """Where each bag goes: to `output` if that is an .mcap file, else to a file of its name in it.
+
+    Raises:
+        UsageError: several bags for one file, two bags of one name, or a bag written over itself.
+    """
+    if output.suffix.lower() == ".mcap":
+        if len(bags) > 1:
+            raise UsageError(f"--output {output} is one file for {len(bags)} bags; give a folder")
+        jobs = [ReplayJob(bags[0], output)]
+    else:
+        jobs = [ReplayJob(bag, output / f"{bag.stem}.mcap") for bag in bags]
+    taken: dict[Path, Path] = {}
+    for job in jobs:
+        other = taken.setdefault(job.output, job.bag)
+        if other is not job.bag:
+            raise UsageError(f"bags {other} and {job.bag} would both become {job.output}")
+        if job.output.resolve() in (job.bag.resolve(), *job.bag.resolve().glob("*")):
+            raise UsageError(f"bag {job.bag} would be written over; give another --output")
+    return jobs
+
+
+def replay_jobs(
+    jobs: Sequence[ReplayJob], config: ReplayConfig, processes: int
+) -> Iterator[ReplayReport]:
+    """Replay on several processes of this machine, which share its cores."""
+    threads = max(1, (os.cpu_count() or 1) // processes)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(
+        processes, mp_context=context, initializer=_use_threads, initargs=(threads,)
+    ) as pool:
+        futures = [pool.submit(replay_or_report, job, config) for job in jobs]
+        for future in as_completed(futures):
+            yield future.result()
+
+
+def replay_on_ray(
+    jobs: Sequence[ReplayJob], config: ReplayConfig, address: str
+) -> Iterator[ReplayReport]:
+    """Replay on a Ray cluster whose machines see the same files.
+
+    Args:
+        jobs: the bags.
+        config: how.
+        address: of the cluster; `auto` takes the running one, `local` starts one here.
+
+    Raises:
+        MissingPackageError: `ray` isn't installed.
+        DeviceError: no cluster answers at this address.
+    """
+    ray = _import_ray()
+    try:
+        ray.init(address=address, log_to_driver=False)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise DeviceError(f"no Ray cluster at {address!r}: {reason}") from None
+    try:
+        remote = ray.remote(replay_or_report)
+        waiting = [remote.remote(_absolute(job), config) for job in jobs]
+        while waiting:
+            done, waiting = ray.wait(waiting)
+            yield ray.get(done[0])
+    finally:
+        ray.shutdown()
+
+
+def _absolute(job: ReplayJob) -> ReplayJob:
+    """The same job for a process that works in another folder."""
+    return ReplayJob(job.bag.resolve(), job.output.resolve())
+
+
+def _use_threads(count: int) -> None:
+    import torch
+
+    torch.set_num_threads(count)
+
+
+def _import_ray() -> Any:
+    try:
+        import ray
+    except ImportError:
+        raise MissingPackageError(
+            "replay on a cluster needs the package ray: pip install 'mpmesh[cluster]'"
+        ) from None
+    return ray
