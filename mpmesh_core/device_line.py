@@ -21,11 +21,13 @@ from torch import Tensor
 from mpmesh_core.camera import Camera
 from mpmesh_core.clock import StageClock
 from mpmesh_core.deadline import Plan, nearest
+from mpmesh_core.detect import check_image
 from mpmesh_core.graphs import Graphs
 from mpmesh_core.tensor_detector import Found
 from mpmesh_core.transfer import Download, Shapes, Upload, pack, shapes_of
 from mpmesh_core.types import Array, Detections
 
+MOST_SIZES = 8  # of pictures that are kept in memory at once
 REMEMBERED = 30  # frames: as many places as the most people in them needed
 
 Find = Callable[[Tensor], Found]
@@ -84,8 +86,15 @@ class DeviceLine:
         Returns:
             What `people` returns, `boxes` (N, 4) and `scores` (N,), as float32 of N people; `found`
             (), how many there were; and `broken` (), not 0 where the detector returned NaN.
+
+        Raises:
+            ShapeError: not such an image.
         """
+        check_image(image)
         self._graphs.steady = True
+        if len(self._upload) >= MOST_SIZES:
+            self._upload.forget()
+            self._graphs.forget()  # they read the tensors just dropped
         picture = self._upload(image)
         if given is None:
             self._graphs.run(("find", picture.shape), lambda: self._keep(self._find(picture)))

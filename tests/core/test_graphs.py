@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -93,6 +94,19 @@ class TestGraphs:
         made, work = Graphs(GPU, clock), Work(clock)
         outputs = [made.run(key, work).item() for key in "aabbab"]
         assert outputs == [1, 2, 3, 4, 2, 4]
+
+    def test_what_a_graph_reads_stays(self, cuda: FakeCuda) -> None:
+        clock = StageClock(GPU)
+        made = Graphs(GPU, clock)
+        kept = weakref.WeakSet()
+        for _ in range(2):  # each frame makes its own function
+            work = Work(clock)
+            kept.add(work)
+            made.run("key", work)
+        del work
+        assert [work.calls for work in kept] == [1]
+        made.forget()
+        assert not kept
 
     def test_ever_new_keys_do_not_pile_up(
         self, cuda: FakeCuda, monkeypatch: pytest.MonkeyPatch
