@@ -97,7 +97,7 @@ class DeviceLine:
             self._graphs.forget()  # they read the tensors just dropped
         picture = self._upload(image)
         if given is None:
-            self._graphs.run(("find", picture.shape), lambda: self._keep(self._find(picture)))
+            self._run_find(picture)
         else:
             self._give(given)
         few = plan.people < self.expected
@@ -114,6 +114,29 @@ class DeviceLine:
         del numbers["state"]
         described = {name: value[: int(found)] for name, value in numbers.items()}
         return described | {"found": found, "broken": broken}
+
+    def prepare(self, camera: Camera, plan: Plan, find: bool = True) -> None:
+        """Choose kernels and record the graphs for every number of places, on a black picture.
+
+        Takes seconds for each, which the first frames with so many people would take otherwise.
+
+        Args:
+            camera: of the pictures to come.
+            plan: what they will compute.
+            find: whether the detector runs here too.
+        """
+        picture = self._upload(np.zeros((camera.height, camera.width, 3), np.uint8))
+        sizes = sorted(
+            {padded(people, self._max_people) for people in range(1, self._max_people + 1)}
+        )
+        for _ in range(2):  # first as it is, then recorded
+            if find:
+                self._run_find(picture)
+            for places in sizes:
+                self._run_people(picture, camera, plan, places, few=False)
+
+    def _run_find(self, picture: Tensor) -> None:
+        self._graphs.run(("find", picture.shape), lambda: self._keep(self._find(picture)))
 
     def _run_people(
         self, picture: Tensor, camera: Camera, plan: Plan, places: int, few: bool

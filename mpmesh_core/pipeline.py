@@ -91,6 +91,13 @@ class Pipeline:
             self.smoother.reset()
 
     @torch.inference_mode()
+    def prepare(self, camera: Camera) -> None:
+        """Do on a GPU what would make first frames wait for seconds, see `DeviceLine.prepare`."""
+        if self._line is not None:
+            find = isinstance(self.detector, TensorDetector)
+            self._line.prepare(camera, self._wanted(self.config.max_people), find)
+
+    @torch.inference_mode()
     def __call__(
         self,
         image: Array,
@@ -126,10 +133,8 @@ class Pipeline:
         if depth is not None and people:
             with self._stage("depth", on_host=True):
                 people = anchor_people(self.body, people, depth, camera)
-        size = camera.width, camera.height
-        result = FrameResult(
-            frame, stamp, source, *size, camera.K, camera.D, people, left_out=left_out
-        )
+        seen_by = camera.width, camera.height, camera.K, camera.D
+        result = FrameResult(frame, stamp, source, *seen_by, people, left_out=left_out)
         if self.tracker is not None:
             with self._stage("track", on_host=True):
                 result = self.tracker.update(result)
@@ -274,9 +279,8 @@ class Pipeline:
         """On a GPU everything up to the people's numbers is one piece."""
         if self.device.type == "cpu":
             return None
-        return DeviceLine(
-            self._find, self._people, self.device, self.config.max_people, self._clock
-        )
+        most = self.config.max_people
+        return DeviceLine(self._find, self._people, self.device, most, self._clock)
 
     def _find(self, picture: Tensor) -> Found:
         assert isinstance(self.detector, TensorDetector)
@@ -285,11 +289,7 @@ class Pipeline:
 
     @contextmanager
     def _stage(self, name: str, on_host: bool = False) -> Iterator[None]:
-        """Time a stage.
-
-        Raises:
-            DeviceError: the stage ran out of GPU memory.
-        """
+        """Time a stage; DeviceError where it ran out of GPU memory."""
         try:
             with self._clock.stage(name, on_host):
                 yield

@@ -141,6 +141,12 @@ class TestDeviceLine:
             crowd(2)
         assert crowd.places[-1] == 2
 
+    def test_prepared_for_every_number_of_places(self) -> None:
+        crowd = Crowd(most=6)
+        crowd.line.prepare(CAMERAS["none"], ALL)
+        assert crowd.places == [1, 2, 4, 6] * 2
+        assert crowd(3)["number"].tolist() == [0, 1, 2]
+
     def test_pictures_of_ever_new_sizes_do_not_pile_up(self) -> None:
         crowd = Crowd()
         for size in range(2, 30):
