@@ -49,12 +49,16 @@ class NodeProcess:
         arguments = [part for name, to in remap.items() for part in ("-r", f"{name}:={to}")]
         for name, value in parameters.items():
             arguments += ["-p", f"{name}:={value}"]
-        environment = {**os.environ, "ROS_DOMAIN_ID": str(domain), "ROS_PYTHON_CHECK_FIELDS": "1"}
+        self.environment = {
+            **os.environ,
+            "ROS_DOMAIN_ID": str(domain),
+            "ROS_PYTHON_CHECK_FIELDS": "1",
+        }
         self.process = subprocess.Popen(
             [sys.executable, "-u", "-c", RUN_NODE, "--ros-args", *arguments],
             stdout=log.open("ab"),
             stderr=subprocess.STDOUT,
-            env=environment,
+            env=self.environment,
         )
 
     @property
