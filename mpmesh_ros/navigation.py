@@ -17,19 +17,28 @@ from mpmesh_ros.problems import Problems
 class NavigationFrame:
     """Looks transforms up; from another thread than the executor's, since it may wait.
 
+    Listens to TF from `open` or the first question on: a robot's TF is work for a Python node.
+
     Args:
         node: the node.
         problems: where a missing transform is reported.
     """
 
     def __init__(self, node: Node, problems: Problems) -> None:
-        self._problems = problems
+        self._node, self._problems = node, problems
         self._buffer = Buffer(node=node)
-        self._listener = TransformListener(self._buffer, node)
+        self._listener: TransformListener | None = None
+
+    def open(self) -> None:
+        """Begin to listen."""
+        if self._listener is None:
+            self._listener = TransformListener(self._buffer, self._node)
 
     def close(self) -> None:
         """Stop listening."""
-        self._listener.unregister()
+        if self._listener is not None:
+            self._listener.unregister()
+            self._listener = None
 
     def transform(self, frame_id: str, header: Header, timeout_s: float) -> RigidTransform | None:
         """From a picture's frame to another one, at the time of the picture.
@@ -43,6 +52,7 @@ class NavigationFrame:
             The transform; None where there is none, which is reported: people at a wrong place
             would be worse than none.
         """
+        self.open()
         try:
             found = self._buffer.lookup_transform(
                 frame_id,
