@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
-from rclpy.duration import Duration
 from rclpy.node import Node
 from rclpy.time import Time
 from scipy.spatial.transform import Rotation
@@ -12,6 +13,8 @@ from tf2_ros import Buffer, TransformException, TransformListener
 from mpmesh_core.messages.navigation import RigidTransform
 from mpmesh_core.sources.frames import Header
 from mpmesh_ros.problems import Problems
+
+_POLL_S = 0.005
 
 
 class NavigationFrame:
@@ -53,19 +56,18 @@ class NavigationFrame:
             would be worse than none.
         """
         self.open()
-        try:
-            found = self._buffer.lookup_transform(
-                frame_id,
-                header.frame_id,
-                Time(seconds=header.sec, nanoseconds=header.nanosec),
-                Duration(seconds=timeout_s),
-            )
-        except TransformException as error:
-            reason = " ".join(str(error).split())
-            self._problems.report(
-                "navigation", f"no transform from {header.frame_id} to {frame_id}: {reason}"
-            )
-            return None
+        when = Time(seconds=header.sec, nanoseconds=header.nanosec)
+        deadline = time.monotonic() + timeout_s  # tf2's own would never end while /clock rests
+        while True:
+            try:
+                found = self._buffer.lookup_transform(frame_id, header.frame_id, when)
+                break
+            except TransformException as error:
+                if time.monotonic() >= deadline:
+                    way = f"no transform from {header.frame_id} to {frame_id}"
+                    self._problems.report("navigation", f"{way}: {' '.join(str(error).split())}")
+                    return None
+            time.sleep(_POLL_S)
         self._problems.solved("navigation")
         q, t = found.transform.rotation, found.transform.translation
         R = Rotation.from_quat((q.x, q.y, q.z, q.w)).as_matrix()
