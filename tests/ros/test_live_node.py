@@ -157,6 +157,7 @@ class TestOutputs:
                 break
         assert {topic for topic, heard in topics.items() if not heard} == set()
         live.see.until(lambda: topics["/mpmesh/detections"][-1].header == header)
+        live.see.until(lambda: topics["/tf"][-1].transforms[0].header == header)
         there = [person for person in message.people if person.track_state != person.LOST]
         count = len(there)
         assert len(topics["/mpmesh/detections"][-1].detections) == count
