@@ -116,7 +116,11 @@ class TestReplay:
         messages = read(output)
         wanted = {(o.topic.replace("~", "/mpmesh"), o.type) for o in OUTPUTS}
         wanted |= {("/notes", "std_msgs/msg/String"), (INFO, "sensor_msgs/msg/CameraInfo")}
-        assert {(topic, kind) for topic, kind, _, _ in messages} <= wanted
+        others = {(topic, kind) for topic, kind, _, _ in messages} - wanted
+        assert all(topic.startswith("/humans/bodies/") for topic, _ in others)
+        tracked = [m for topic, _, _, m in messages if topic == "/humans/bodies/tracked"]
+        assert len(tracked) == len(clip)
+        assert ("/humans/bodies/p1/skeleton2d", "hri_msgs/msg/Skeleton2D") in others
         counts = {t: sum(m[0] == t for m in messages) for t, _ in wanted}
         assert counts["/mpmesh/topology"] == counts[INFO] == 1
         for output_topic, _ in wanted - {("/mpmesh/topology", ""), (INFO, "")}:
