@@ -106,11 +106,15 @@ def replay(
     truths = {} if evaluate is None else read_truths(plan, config, evaluate)
     console = Console(stderr=True)
     failed = 0
-    for report in _reports(plan, config, jobs, ray, console):
-        _print_report(console, report, single=len(plan) == 1)
-        failed += report.error is not None
-        if truths and report.error is None:
-            failed += not _evaluated(console, report, config, truths[report.job.bag])
+    try:
+        for report in _reports(plan, config, jobs, ray, console):
+            _print_report(console, report, single=len(plan) == 1)
+            failed += report.error is not None
+            if truths and report.error is None:
+                failed += not _evaluated(console, report, config, truths[report.job.bag])
+    except KeyboardInterrupt:
+        console.print("stopped; bags that are finished are kept, the same call goes on")
+        raise
     if failed:
         raise typer.Exit(1)
 
