@@ -16,6 +16,7 @@ from mpmesh_core.outputs import read_results
 COMMANDS = [
     ["run"],
     ["demo"],
+    ["replay"],
     ["bench"],
     ["export"],
     ["body", "build"],
