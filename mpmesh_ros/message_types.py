@@ -28,7 +28,7 @@ class RclpyTypes:
     def sequence(self, values: np.ndarray) -> array:
         """An array.array, which rclpy takes as it is; everything else it converts item by item."""
         flat = array(values.dtype.char)
-        flat.frombytes(memoryview(np.ascontiguousarray(values)).cast("B"))
+        flat.frombytes(np.ascontiguousarray(values).data.cast("B"))
         return flat
 
     def serialize(self, message: Any) -> bytes:
@@ -68,7 +68,16 @@ class _Maker:
         return getattr(self._cls, constant)
 
 
+def message_class(name: str) -> Any:
+    """The class of a message, as publishers take it.
+
+    Raises:
+        ModuleNotFoundError: its package isn't installed.
+    """
+    package, kind, message = name.split("/")
+    return getattr(import_module(f"{package}.{kind}"), message)
+
+
 @cache
 def _maker(name: str) -> _Maker:
-    package, kind, message = name.split("/")
-    return _Maker(getattr(import_module(f"{package}.{kind}"), message))
+    return _Maker(message_class(name))

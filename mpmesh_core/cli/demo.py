@@ -2,40 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
 
 from mpmesh_core.cli import options
-
-if TYPE_CHECKING:
-    from mpmesh_core.sources import Frame
-    from mpmesh_core.sources.frames import SourceKind
-    from mpmesh_core.training.scene import Scene
-
-
-class ClipSource:
-    """Rendered scenes as a source of pictures."""
-
-    name = "demo clip"
-    kind: SourceKind = "video"
-    sequence = True
-
-    def __init__(self, scenes: list[Scene], fps: float) -> None:
-        self.scenes = scenes
-        self.paths: list[Path] = []
-        self.length: int | None = len(scenes)
-        self.fps: float | None = fps
-
-    def __iter__(self) -> Iterator[Frame]:
-        from mpmesh_core.sources import Frame
-
-        assert self.fps is not None
-        for index, scene in enumerate(self.scenes):
-            yield Frame(index, index / self.fps, self.name, scene.image, scene.camera)
 
 
 def demo(
@@ -58,6 +31,7 @@ def demo(
     from mpmesh_core.progress import run_with_progress
     from mpmesh_core.run_outputs import RunConfig
     from mpmesh_core.showcase import write_showcase
+    from mpmesh_core.training.synthetic.clip_source import ClipSource
     from mpmesh_core.training.synthetic.demo_clip import FPS, demo_clip
 
     console = Console()

@@ -67,7 +67,7 @@ class MessageBuilder:
     def __init__(self, types: MessageTypes, options: MessageOptions | None = None) -> None:
         self.types = types
         self.options = options or MessageOptions()
-        self._target = self.options.target
+        self._followed: int | None = None
         self._makers: dict[str, Callable[[MessageFrame], Any]] = {
             "topology": lambda frame: people.mesh_topology(types, frame.body),
             "people": self._people,
@@ -100,6 +100,7 @@ class MessageBuilder:
         return people.people_array(self.types, frame, options.gender, options.vertices)
 
     def _target_pose(self, frame: MessageFrame) -> Any:
-        if self.options.target is None:
-            self._target = navigation.choose_target(frame, self._target)
-        return navigation.target_pose(self.types, frame, self._target)
+        target = self.options.target
+        if target is None:
+            target = self._followed = navigation.choose_target(frame, self._followed)
+        return navigation.target_pose(self.types, frame, target)

@@ -89,6 +89,30 @@ def image_from_compressed(message: Any) -> Array:
     return decode_image(bytes(message.data))
 
 
+def depth_from_message(message: Any) -> Array:
+    """Depth (H, W) float32 [m] of a sensor_msgs Image as REP 118 has it: 16UC1 [mm] or 32FC1 [m].
+
+    Raises:
+        InputError: another encoding, or data that doesn't fit the stated size.
+    """
+    encoding = str(message.encoding).lower()
+    kinds = {"16uc1": ("u2", 1e-3), "mono16": ("u2", 1e-3), "32fc1": ("f4", 1.0)}
+    if encoding not in kinds:
+        raise InputError(f"depth encoding {message.encoding!r} is not supported; use 16UC1, 32FC1")
+    kind, metres = kinds[encoding]
+    height, width, step = int(message.height), int(message.width), int(message.step)
+    data = np.frombuffer(bytes(message.data), np.uint8)
+    row = width * np.dtype(kind).itemsize
+    if height < 1 or width < 1 or step < row or data.size < height * step:
+        raise InputError(
+            f"depth message of {width}x{height} {encoding}, step {step}, has {data.size} bytes, "
+            f"needs {height * max(step, row)}"
+        )
+    rows = np.ascontiguousarray(data[: height * step].reshape(height, step)[:, :row])
+    order = ">" if message.is_bigendian else "<"
+    return rows.view(order + kind).astype(np.float32) * np.float32(metres)
+
+
 def camera_from_message(info: Any, rectified: bool = False) -> Camera:
     """Camera of a sensor_msgs CameraInfo of ROS 1 (K, D, P) or ROS 2 (k, d, p).
 

@@ -14,6 +14,7 @@ from mpmesh_core import cli
 from mpmesh_core.outputs import read_results
 
 COMMANDS = [
+    ["replay"],
     ["run"],
     ["demo"],
     ["replay"],
@@ -22,6 +23,9 @@ COMMANDS = [
     ["body", "build"],
     ["body", "info"],
     ["body", "render"],
+    ["engine", "build"],
+    ["engine", "info"],
+    ["engine", "check"],
     ["evaluate", "photos"],
     ["evaluate", "studio"],
     ["evaluate", "demo"],

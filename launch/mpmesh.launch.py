@@ -1,0 +1,65 @@
+"""The node on a robot's camera.
+
+Example: ros2 launch mpmesh_ros mpmesh.launch.py image:=/camera/color/image_raw
+"""
+
+from __future__ import annotations
+
+from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.substitutions import PathJoinSubstitution
+from launch_ros.actions import Node
+from launch_ros.substitutions import FindPackageShare
+
+from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
+
+DEFAULT_PARAMETERS = PathJoinSubstitution([FindPackageShare("mpmesh_ros"), "config", "mpmesh.yaml"])
+ARGUMENTS = {
+    "image": ("/camera/image_raw", "image topic, without its transport"),
+    "camera_info": ("", "camera_info topic; empty: the one beside the image"),
+    "depth": ("", "depth image aligned to the image; empty: none"),
+    "image_transport": ("raw", "raw or compressed"),
+    "backend": ("auto", "what runs the networks: auto, tensorrt, torch or onnxruntime"),
+    "navigation_frame": ("", "frame of /people, such as map or odom; empty: the camera's"),
+    "namespace": ("", "namespace of the node"),
+    "log_level": ("info", "debug, info, warn or error"),
+    "use_sim_time": ("false", "follow /clock, for bags played with --clock"),
+}
+
+
+def generate_launch_description() -> LaunchDescription:
+    """The arguments, then the node."""
+    arguments = [
+        DeclareLaunchArgument(name, default_value=default, description=text)
+        for name, (default, text) in ARGUMENTS.items()
+    ]
+    parameters = DeclareLaunchArgument(
+        "params_file", default_value=DEFAULT_PARAMETERS, description="parameters of the node"
+    )
+    return LaunchDescription([*arguments, parameters, OpaqueFunction(function=_node)])
+
+
+def _node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    chosen = context.launch_configurations
+    topics = {name: chosen[name] for name in ("image", "camera_info", "depth") if chosen[name]}
+    parameters: dict[str, bool | str] = {
+        name: chosen[name]
+        for name in ("image_transport", "backend", "navigation_frame")
+        if chosen[name] != ARGUMENTS[name][0]  # else the file's counts
+    }
+    if chosen["depth"]:
+        parameters["use_depth"] = True
+    if chosen["use_sim_time"] == "true":
+        parameters["use_sim_time"] = True
+    return [
+        Node(
+            package="mpmesh_ros",
+            executable="mpmesh_node",
+            name="mpmesh",
+            namespace=chosen["namespace"],
+            parameters=[chosen["params_file"], *([parameters] if parameters else [])],
+            remappings=list(topics.items()),
+            arguments=["--ros-args", "--log-level", f"mpmesh:={chosen['log_level']}"],
+            output="screen",
+            emulate_tty=True,
+        )
+    ]

@@ -1,0 +1,137 @@
+"""camera_input: the subscriptions of one camera; messages become Pictures, nothing more.
+
+The callbacks do next to nothing, so the executor is never busy: decoding is the worker's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+from rclpy.node import Node
+from rclpy.qos import QoSProfile
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from mpmesh_ros.camera_cache import CameraCache, info_topic
+from mpmesh_ros.depth_matcher import DepthMatcher
+from mpmesh_ros.pictures import Picture, age_by_stamp
+from mpmesh_ros.problems import Problems
+from mpmesh_ros.qos import DEPTH, NEWEST, mismatch
+from mpmesh_ros.settings import NodeSettings
+
+try:
+    from rclpy.event_handler import SubscriptionEventCallbacks
+except ImportError:  # before Iron
+    from rclpy.qos_event import SubscriptionEventCallbacks
+
+
+class CameraInput:
+    """Subscribes to a camera while open.
+
+    Args:
+        node: the node.
+        settings: of the node.
+        cameras: is given each camera_info.
+        problems: where what goes wrong is reported.
+        deliver: is given each picture.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        settings: NodeSettings,
+        cameras: CameraCache,
+        problems: Problems,
+        deliver: Callable[[Picture], None],
+    ) -> None:
+        self._node, self._cameras, self._problems = node, cameras, problems
+        self._deliver = deliver
+        self._compressed = settings.image_transport == "compressed"
+        self._depth = DepthMatcher(settings.depth_slop_s, deliver) if settings.use_depth else None
+        self._subscriptions: list[Any] = []
+        self.topic = image_topic(node) + ("/compressed" if self._compressed else "")
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it listens."""
+        return bool(self._subscriptions)
+
+    def open(self) -> None:
+        """Begin to listen."""
+        kind = CompressedImage if self._compressed else Image
+        self._subscribe(kind, self.topic, self._on_image, NEWEST)
+        self._subscribe(CameraInfo, camera_info_topic(self._node), self._cameras.update, NEWEST)
+        if self._depth is not None:
+            topic = self._node.resolve_topic_name("depth")
+            self._subscribe(Image, topic, self._depth.add_depth, DEPTH)
+
+    def close(self) -> None:
+        """Stop listening."""
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+        self._subscriptions.clear()
+
+    def publishers(self) -> int:
+        """How many publish pictures."""
+        return self._node.count_publishers(self.topic)
+
+    def _subscribe(
+        self, kind: Any, topic: str, callback: Callable[[Any], None], qos: QoSProfile
+    ) -> None:
+        report = mismatch(
+            topic, "subscription", "publisher", lambda text: self._problems.report("qos", text)
+        )
+        self._subscriptions.append(
+            self._node.create_subscription(
+                kind,
+                topic,
+                callback,
+                _copy(qos),
+                event_callbacks=SubscriptionEventCallbacks(incompatible_qos=report),
+                qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            )
+        )
+
+    def _on_image(self, message: Any) -> None:
+        stamp = message.header.stamp
+        stamp_ns = 1_000_000_000 * stamp.sec + stamp.nanosec
+        now_ns = self._node.get_clock().now().nanoseconds
+        age = age_by_stamp(stamp_ns, now_ns)
+        if age is None:
+            self._problems.report(
+                "stamps",
+                f"{self.topic}: stamps are {1e-9 * (now_ns - stamp_ns):.0f} s behind the clock, so "
+                "ages count from arrival; play bags with --clock and set use_sim_time, or "
+                "synchronise the camera's clock",
+            )
+        else:
+            self._problems.solved("stamps")
+        picture = Picture(message, self._compressed, time.monotonic(), age)
+        if self._depth is None:
+            self._deliver(picture)
+        else:
+            self._depth.add_picture(picture)
+
+
+def image_topic(node: Node) -> str:
+    """The image topic without its transport."""
+    return node.resolve_topic_name("image")
+
+
+def camera_info_topic(node: Node) -> str:
+    """`camera_info` where that is remapped, else the one beside the image topic."""
+    name = node.resolve_topic_name("camera_info")
+    remapped = name != node.resolve_topic_name("camera_info", only_expand=True)
+    return name if remapped else info_topic(image_topic(node))
+
+
+def _copy(qos: QoSProfile) -> QoSProfile:
+    """Overrides change a profile in place."""
+    return QoSProfile(
+        history=qos.history,
+        depth=qos.depth,
+        reliability=qos.reliability,
+        durability=qos.durability,
+    )

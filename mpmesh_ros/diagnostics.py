@@ -1,0 +1,51 @@
+"""diagnostics: one status on /diagnostics that says how the node is, through diagnostic_updater."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from diagnostic_msgs.msg import DiagnosticStatus
+from diagnostic_updater import DiagnosticStatusWrapper, Updater
+from rclpy.node import Node
+
+from mpmesh_ros.problems import Problems
+from mpmesh_ros.statistics import Statistics
+
+
+class Diagnostics:
+    """Publishes the node's status every second (`diagnostic_updater.period`).
+
+    Args:
+        node: the node.
+        statistics: of its work.
+        problems: what is wrong.
+        situation: gives what the node is doing in a word, and fixed facts such as the backend.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        statistics: Statistics,
+        problems: Problems,
+        situation: Callable[[], tuple[str, dict[str, str]]],
+    ) -> None:
+        self._statistics, self._problems, self._situation = statistics, problems, situation
+        self._updater = Updater(node)
+        self._updater.setHardwareID("mpmesh")
+        self._updater.add("people", self._fill)
+
+    def _fill(self, status: DiagnosticStatusWrapper) -> DiagnosticStatusWrapper:
+        word, facts = self._situation()
+        now = time.monotonic()
+        problems = self._problems.current
+        if problems:
+            status.summary(DiagnosticStatus.WARN, "; ".join(problems.values()))
+        elif word == "active" and self._statistics.silent(now):
+            status.summary(DiagnosticStatus.WARN, f"no pictures on {facts['image topic']}")
+        else:
+            status.summary(DiagnosticStatus.OK, word)
+        rows = {"state": word, **facts, **self._statistics.values(now)}
+        for key, value in rows.items():
+            status.add(key, value)
+        return status

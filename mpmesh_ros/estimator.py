@@ -1,0 +1,82 @@
+"""estimator: from a picture message to its people, and the names of what can go wrong, without ROS.
+
+In   Picture, CameraCache, Pipeline
+Out  Estimate: result, decoded picture, camera; or None, and the problem is reported
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+
+from mpmesh_core.camera import Camera
+from mpmesh_core.errors import MPMeshError
+from mpmesh_core.pipeline import Pipeline
+from mpmesh_core.sources.frames import Header
+from mpmesh_core.types import Array, FrameResult
+from mpmesh_ros.camera_cache import CameraCache
+from mpmesh_ros.pictures import Picture
+from mpmesh_ros.problems import Problems
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What one picture gave."""
+
+    header: Header
+    image: Array  # (H, W, 3) uint8 RGB
+    camera: Camera
+    result: FrameResult
+
+
+class Estimator:
+    """Runs the pipeline on pictures, one after the other.
+
+    Args:
+        pipeline: loaded and ready.
+        cameras: of the pictures.
+        problems: where what goes wrong is reported.
+    """
+
+    def __init__(self, pipeline: Pipeline, cameras: CameraCache, problems: Problems) -> None:
+        self.pipeline, self.cameras, self._problems = pipeline, cameras, problems
+        self._frames = 0
+        self._forget = threading.Event()
+
+    def forget_people(self) -> None:
+        """Have the next picture begin with nobody known; may be called from any thread."""
+        self._forget.set()
+
+    def estimate(self, picture: Picture) -> Estimate | None:
+        """The people of a picture; None where it cannot be used, which is reported."""
+        if self._forget.is_set():
+            self._forget.clear()
+            self.pipeline.start()
+        header = picture.header
+        step = "image"
+        try:
+            image = picture.decoded()
+            self._problems.solved(step)
+            step = "camera_info"
+            camera = self._camera(image)
+            step = "depth"
+            depth = picture.decoded_depth()
+            step = "pipeline"
+            stamp = 1e-9 * header.nanoseconds
+            result = self.pipeline(image, camera, stamp, self._frames, header.frame_id, depth)
+            self._problems.solved(step)
+        except MPMeshError as error:
+            self._problems.report(step, str(error))
+            return None
+        self._frames += 1
+        return Estimate(header, image, camera, result)
+
+    def _camera(self, image: Array) -> Camera:
+        """The picture's camera; that the last camera_info is unusable is no reason to stop."""
+        height, width = image.shape[:2]
+        camera = self.cameras.camera(width, height)
+        if self.cameras.problem is None:
+            self._problems.solved("camera_info")
+        else:
+            self._problems.report("camera_info", f"{self.cameras.problem}; the last good one stays")
+        return camera

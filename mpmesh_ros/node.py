@@ -1,0 +1,265 @@
+"""node: people from a camera's topics; receive, estimate, publish, measure.
+
+A lifecycle node: `configure` loads the networks, `activate` subscribes, `deactivate` says that
+nobody is there and unsubscribes. One thread spins, another runs the networks and publishes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+import threading
+import time
+from dataclasses import dataclass
+
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
+from std_srvs.srv import SetBool, Trigger
+
+from mpmesh_core.camera import Camera
+from mpmesh_core.errors import MPMeshError, UsageError
+from mpmesh_core.pipeline import Pipeline, PipelineConfig
+from mpmesh_core.weights import weights_path
+from mpmesh_ros.camera_cache import CameraCache, is_rectified
+from mpmesh_ros.camera_input import CameraInput, camera_info_topic, image_topic
+from mpmesh_ros.diagnostics import Diagnostics
+from mpmesh_ros.estimator import Estimator
+from mpmesh_ros.parameters import Parameters
+from mpmesh_ros.pictures import Picture
+from mpmesh_ros.problems import Problems
+from mpmesh_ros.publishers import Publishers
+from mpmesh_ros.settings import NodeSettings
+from mpmesh_ros.signals import init_until_signal
+from mpmesh_ros.statistics import Statistics
+from mpmesh_ros.worker import Worker
+
+SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """What a configured node has."""
+
+    estimator: Estimator
+    publishers: Publishers
+    input: CameraInput
+    facts: dict[str, str]
+
+
+class MpmeshNode(LifecycleNode):
+    """The node `mpmesh`.
+
+    Raises:
+        UsageError: a parameter that isn't possible.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("mpmesh")
+        self.parameters = Parameters(self)
+        log = self.get_logger()
+        self._problems = Problems(log.warning, log.info)
+        self._statistics = Statistics()
+        self._loaded: _Loaded | None = None
+        self._worker: Worker[Picture] | None = None
+        self._active = False
+        self._diagnostics = Diagnostics(self, self._statistics, self._problems, self._situation)
+        self.create_service(SetBool, "~/enable", self._on_enable)
+        self.create_service(Trigger, "~/reset_tracks", self._on_reset_tracks)
+
+    @property
+    def settings(self) -> NodeSettings:
+        """As they are now."""
+        return self.parameters.settings
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Load the networks and make the topics."""
+        try:
+            self._loaded = self._load(self.settings)
+        except Exception as error:  # whatever it is, the node stays and says it
+            kind = "" if isinstance(error, MPMeshError) else f"{type(error).__name__}: "
+            self.get_logger().error(f"cannot configure: {kind}{error}")
+            return FAILURE
+        facts = self._loaded.facts
+        self.get_logger().info(f"ready: {facts['backend']}, weights {facts['weights']}")
+        return super().on_configure(state)
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Begin to work."""
+        assert self._loaded is not None
+        super().on_activate(state)
+        self._active = True
+        self._loaded.publishers.publish_topology()
+        self._start()
+        return SUCCESS
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Stop, and say that nobody is there."""
+        self._stop()
+        self._active = False
+        return super().on_deactivate(state)
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Let go of networks and topics."""
+        self.release()
+        return SUCCESS
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """The same, from any state."""
+        self.release()
+        return SUCCESS
+
+    def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """The same, so that the node can be configured again."""
+        self.release()
+        return SUCCESS
+
+    def release(self) -> None:
+        """Stop, say that nobody is there, let go of networks and topics."""
+        self._stop()
+        self._active = False
+        if self._loaded is not None:
+            self._loaded.publishers.destroy()
+            self._loaded = None
+
+    def _load(self, settings: NodeSettings) -> _Loaded:
+        pipeline = Pipeline(settings.pipeline)
+        image, info = image_topic(self), camera_info_topic(self)
+        cameras = CameraCache(
+            info,
+            is_rectified(image, settings.rectification),
+            None if settings.camera_file is None else Camera.from_file(settings.camera_file),
+            settings.fov_degrees,
+        )
+        source = CameraInput(self, settings, cameras, self._problems, self._receive)
+        facts = {
+            "backend": f"{pipeline.backend} on {pipeline.device}",
+            "weights": weights_hash(settings.pipeline),
+            "image topic": source.topic,
+            "camera_info topic": info,
+        }
+        publishers = Publishers(self, pipeline.body, settings, self._problems)
+        return _Loaded(Estimator(pipeline, cameras, self._problems), publishers, source, facts)
+
+    def _start(self) -> None:
+        """Subscribe and work."""
+        assert self._loaded is not None
+        if self._worker is None:
+            self._loaded.estimator.forget_people()
+            self._worker = Worker(self._work, self._failed)
+            self._loaded.input.open()
+
+    def _stop(self) -> None:
+        """Unsubscribe, finish the picture at hand, and take everybody off the topics."""
+        if self._worker is not None and self._loaded is not None:
+            self._loaded.input.close()
+            self._worker.stop()
+            self._worker = None
+            self._loaded.publishers.publish_nobody(self.settings)
+
+    def _receive(self, picture: Picture) -> None:
+        """In the executor's thread: leave the picture for the other one."""
+        self._statistics.received(time.monotonic())
+        if self._worker is not None and self._worker.slot.put(picture):
+            self._statistics.dropped("newer")
+
+    def _work(self, picture: Picture) -> None:
+        """In the inference thread: everything else."""
+        assert self._loaded is not None
+        settings = self.settings
+        if self._too_old(picture, settings.max_image_age_s):
+            return
+        estimate = self._loaded.estimator.estimate(picture)
+        if estimate is None:
+            self._statistics.dropped("unusable")
+            return
+        self._loaded.publishers.publish(estimate, settings)
+        now, result = time.monotonic(), estimate.result
+        self._statistics.published(now, picture.age(now), len(result.people), result.timings)
+
+    def _too_old(self, picture: Picture, limit: float) -> bool:
+        age = picture.age(time.monotonic())
+        if not limit or age <= limit:
+            self._problems.solved("age")
+            return False
+        self._statistics.dropped("old")
+        self._problems.report(
+            "age", f"pictures are {age:.2f} s old when their turn comes, more than max_image_age_s"
+        )
+        return True
+
+    def _failed(self, error: Exception) -> None:
+        self._statistics.dropped("unusable")
+        self._problems.report("pipeline", f"picture left out: {type(error).__name__}: {error}")
+
+    def _on_enable(self, request: SetBool.Request, response: SetBool.Response) -> SetBool.Response:
+        """Work or rest, without leaving the active state."""
+        response.success = self._active
+        if not self._active:
+            response.message = "the node isn't active"
+        elif request.data:
+            self._start()
+        else:
+            self._stop()
+        return response
+
+    def _on_reset_tracks(
+        self, request: Trigger.Request, response: Trigger.Response
+    ) -> Trigger.Response:
+        """Forget everybody; identities go on counting."""
+        response.success = self._loaded is not None
+        if self._loaded is None:
+            response.message = "the node isn't configured"
+        else:
+            self._loaded.estimator.forget_people()
+        return response
+
+    def _situation(self) -> tuple[str, dict[str, str]]:
+        """For diagnostics: the state in a word, and facts."""
+        if self._loaded is None:
+            return "unconfigured", {}
+        word = "inactive" if not self._active else "active" if self._worker else "disabled"
+        publishers = str(self._loaded.input.publishers())
+        changes = str(self._loaded.estimator.cameras.changes)
+        more = {"image publishers": publishers, "camera_info changes": changes}
+        return word, {**self._loaded.facts, **more}
+
+
+def weights_hash(config: PipelineConfig) -> str:
+    """A name for the set of checkpoints, 12 hexadecimal digits."""
+    digest = hashlib.sha256()
+    for network in ("detector", "skeleton", "refiner"):
+        digest.update(weights_path(network, config.variant, config.weights).read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run the node until SIGINT or SIGTERM.
+
+    Returns:
+        Exit code: 0, 1 where the engines of build_only cannot be built, 2 for wrong parameters.
+    """
+    ended = init_until_signal(args)
+    try:
+        node = MpmeshNode()
+    except UsageError as error:
+        print(f"mpmesh: {error}", file=sys.stderr)
+        rclpy.shutdown()
+        return 2
+    code = _run(node, ended)
+    node.release()
+    node.destroy_node()
+    rclpy.shutdown()
+    return code
+
+
+def _run(node: MpmeshNode, ended: threading.Event) -> int:
+    if node.settings.build_only:
+        return 0 if node.trigger_configure() == SUCCESS else 1
+    if node.settings.autostart and node.trigger_configure() == SUCCESS:
+        node.trigger_activate()
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    while not ended.is_set():
+        executor.spin_once(timeout_sec=0.2)
+    return 0

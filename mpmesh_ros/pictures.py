@@ -1,0 +1,63 @@
+"""pictures: a camera's messages on their way to the pipeline, and how old they are, without ROS."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from mpmesh_core.sources.frames import Header
+from mpmesh_core.sources.messages import (
+    depth_from_message,
+    image_from_compressed,
+    image_from_message,
+)
+from mpmesh_core.types import Array
+
+FOREIGN_CLOCK_S = 60.0
+"""A stamp that is further from the clock was given by another one: a bag, a camera out of sync."""
+_EARLY_S = 1.0
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image message, not yet decoded."""
+
+    message: Any  # sensor_msgs Image or CompressedImage
+    compressed: bool
+    arrived: float  # when, by a clock that never jumps [s]
+    age_on_arrival: float | None  # [s]; None where its stamp is of another clock
+    depth: Any = None  # the sensor_msgs Image aligned to it
+
+    @property
+    def header(self) -> Header:
+        """Stamp and frame."""
+        header = self.message.header
+        return Header(header.stamp.sec, header.stamp.nanosec, header.frame_id)
+
+    def age(self, now: float) -> float:
+        """How old it is [s], at a time of the clock of `arrived`."""
+        return (self.age_on_arrival or 0.0) + now - self.arrived
+
+    def decoded(self) -> Array:
+        """(H, W, 3) uint8 RGB.
+
+        Raises:
+            InputError: it cannot be decoded.
+        """
+        if self.compressed:
+            return image_from_compressed(self.message)
+        return image_from_message(self.message)
+
+    def decoded_depth(self) -> Array | None:
+        """(H, W) [m]; None without a depth image.
+
+        Raises:
+            InputError: it cannot be decoded.
+        """
+        return None if self.depth is None else depth_from_message(self.depth)
+
+
+def age_by_stamp(stamp_ns: int, now_ns: int) -> float | None:
+    """Age of a picture by its stamp [s]; None where the stamp cannot be of this clock."""
+    age = 1e-9 * (now_ns - stamp_ns)
+    return max(age, 0.0) if -_EARLY_S <= age <= FOREIGN_CLOCK_S else None

@@ -1,0 +1,128 @@
+"""publishers: every output as a topic; what nobody listens to isn't built."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from rclpy.lifecycle import LifecycleNode
+from rclpy.qos_overriding_options import QoSOverridingOptions
+
+from mpmesh_core.body import BodyModel
+from mpmesh_core.drawing import OverlayDrawer
+from mpmesh_core.messages import OUTPUTS, MessageBuilder, MessageFrame, Output
+from mpmesh_core.sources.frames import Header
+from mpmesh_core.types import FrameResult
+from mpmesh_ros.estimator import Estimate
+from mpmesh_ros.humans import Humans
+from mpmesh_ros.message_types import RclpyTypes, message_class
+from mpmesh_ros.navigation import NavigationFrame
+from mpmesh_ros.problems import Problems
+from mpmesh_ros.qos import mismatch, output_qos
+from mpmesh_ros.settings import NodeSettings
+
+try:
+    from rclpy.event_handler import PublisherEventCallbacks
+except ImportError:  # before Iron
+    from rclpy.qos_event import PublisherEventCallbacks
+
+ALWAYS = "people"
+
+
+class Publishers:
+    """The topics of a configured node.
+
+    Args:
+        node: the node.
+        body: the body that results belong to.
+        settings: of the node.
+        problems: where what goes wrong is reported.
+    """
+
+    def __init__(
+        self, node: LifecycleNode, body: BodyModel, settings: NodeSettings, problems: Problems
+    ) -> None:
+        self._node, self._body, self._problems = node, body, problems
+        self._types = RclpyTypes()
+        self._builder = MessageBuilder(self._types, settings.messages)
+        self._drawer = OverlayDrawer(body)
+        self._topics: dict[str, Any] = {}
+        for output in OUTPUTS:
+            self._create(output)
+        self._humans = Humans(node, self._types) if settings.humans else None
+        self._navigation = NavigationFrame(node, problems)
+        self._last: Header | None = None
+
+    def publish(self, estimate: Estimate, settings: NodeSettings) -> None:
+        """The people of a picture, on every topic that somebody listens to."""
+        self._builder.options = settings.messages
+        picture = None
+        if self._wanted("overlay"):
+            picture = self._drawer.draw(estimate.image, estimate.result, estimate.camera)
+        self._last = estimate.header
+        self._publish(MessageFrame(estimate.header, estimate.result, self._body, picture), settings)
+
+    def publish_topology(self) -> None:
+        """The body's triangles, for everybody who comes."""
+        nobody = MessageFrame(Header(0, 0, ""), _nobody(), self._body)
+        self._topics["topology"].publish(self._builder.build("topology", nobody))
+
+    def publish_nobody(self, settings: NodeSettings) -> None:
+        """Empty messages, so that nobody stays on the screen or in a planner's way."""
+        if self._last is not None:
+            self._publish(MessageFrame(self._last, _nobody(), self._body), settings)
+
+    def destroy(self) -> None:
+        """Take the topics away."""
+        for publisher in self._topics.values():
+            self._node.destroy_lifecycle_publisher(publisher)
+        self._topics.clear()
+        if self._humans is not None:
+            self._humans.destroy()
+        self._navigation.close()
+
+    def _create(self, output: Output) -> None:
+        try:
+            kind = message_class(output.type)
+        except ModuleNotFoundError:
+            package = output.type.split("/")[0]
+            self._node.get_logger().info(f"no {output.topic}: {package} isn't installed")
+            return
+        topic = self._node.resolve_topic_name(output.topic)
+        report = mismatch(
+            topic, "publisher", "subscriber", lambda text: self._problems.report("qos", text)
+        )
+        self._topics[output.name] = self._node.create_lifecycle_publisher(
+            kind,
+            output.topic,
+            output_qos(output),
+            event_callbacks=PublisherEventCallbacks(incompatible_qos=report),
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+        )
+
+    def _wanted(self, name: str) -> bool:
+        publisher = self._topics.get(name)
+        return publisher is not None and (name == ALWAYS or publisher.get_subscription_count() > 0)
+
+    def _publish(self, frame: MessageFrame, settings: NodeSettings) -> None:
+        for output in OUTPUTS:
+            if output.latched or not self._wanted(output.name):
+                continue
+            if output.name == "tf" and not settings.publish_tf:
+                continue
+            message = self._message(output.name, frame, settings)
+            if message is not None:
+                self._topics[output.name].publish(message)
+        if self._humans is not None:
+            self._humans.publish(frame)
+
+    def _message(self, name: str, frame: MessageFrame, settings: NodeSettings) -> Any:
+        target = settings.navigation_frame
+        if name != "navigation_people" or target in ("", frame.header.frame_id):
+            return self._builder.build(name, frame)
+        transform = self._navigation.transform(target, frame.header, settings.transform_timeout_s)
+        return None if transform is None else self._builder.navigation_people(frame, transform)
+
+
+def _nobody() -> FrameResult:
+    return FrameResult(0, 0.0, "", 0, 0, np.eye(3), np.zeros(0))

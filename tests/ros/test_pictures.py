@@ -1,0 +1,113 @@
+"""pictures and depth_matcher: ages, stamps and pairs."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from mpmesh_core.errors import InputError
+from mpmesh_core.sources.messages import depth_from_message
+from mpmesh_ros.depth_matcher import DepthMatcher
+from mpmesh_ros.pictures import FOREIGN_CLOCK_S, Picture, age_by_stamp
+
+SECOND = 1_000_000_000
+
+
+def message(seconds, **fields):
+    sec, nanosec = divmod(round(seconds * SECOND), SECOND)
+    header = SimpleNamespace(stamp=SimpleNamespace(sec=sec, nanosec=nanosec), frame_id="camera")
+    return SimpleNamespace(header=header, **fields)
+
+
+def picture(seconds):
+    return Picture(message(seconds), False, seconds, 0.0)
+
+
+class TestAge:
+    def test_counts_from_the_stamp(self):
+        age = age_by_stamp(100 * SECOND, round(100.2 * SECOND))
+        assert age == pytest.approx(0.2)
+        assert Picture(message(100), False, 50.0, age).age(50.3) == pytest.approx(0.5)
+
+    def test_a_stamp_a_little_ahead_is_new(self):
+        assert age_by_stamp(100 * SECOND, round(99.9 * SECOND)) == 0.0
+
+    @pytest.mark.parametrize("ahead", [-FOREIGN_CLOCK_S - 1, -1e6, 5.0, 1e6])
+    def test_another_clock_counts_from_arrival(self, ahead):
+        now = 2_000_000 * SECOND
+        assert age_by_stamp(now + round(ahead * SECOND), now) is None
+        assert Picture(message(0), False, 50.0, None).age(50.3) == pytest.approx(0.3)
+
+
+class TestDepthMatcher:
+    def match(self, *events, slop=0.02):
+        delivered = []
+        matcher = DepthMatcher(slop, delivered.append)
+        for kind, time in events:
+            if kind == "image":
+                matcher.add_picture(picture(time))
+            else:
+                matcher.add_depth(message(time))
+        return [
+            (stamp(p.message), None if p.depth is None else stamp(p.depth)) for p in delivered
+        ], matcher
+
+    def test_depth_before_the_picture(self):
+        pairs, _ = self.match(("depth", 1.0), ("image", 1.01))
+        assert pairs == [(1.01, 1.0)]
+
+    def test_depth_after_the_picture(self):
+        pairs, _ = self.match(("image", 1.0), ("depth", 1.0))
+        assert pairs == [(1.0, 1.0)]
+
+    def test_the_nearest_one(self):
+        pairs, _ = self.match(("depth", 1.0), ("depth", 1.03), ("image", 1.025), slop=0.1)
+        assert pairs == [(1.025, 1.03)]
+
+    def test_without_depth_it_goes_on_with_the_next_picture(self):
+        pairs, _ = self.match(("image", 1.0), ("image", 1.1), ("depth", 1.1))
+        assert pairs == [(1.0, None), (1.1, 1.1)]
+
+    def test_no_depth_at_all_delays_nothing(self):
+        pairs, matcher = self.match(*(("image", 0.1 * i) for i in range(20)))
+        assert matcher.missing and pairs[-1][0] == pytest.approx(1.9)
+
+    def test_time_going_back(self):
+        pairs, _ = self.match(("depth", 9.0), ("depth", 1.0), ("image", 1.0))
+        assert pairs == [(1.0, 1.0)]
+
+
+class TestDepthFromMessage:
+    def test_millimetres(self):
+        values = np.array([[0, 1500], [2000, 65535]], "<u2")
+        depth = depth_from_message(image("16UC1", values))
+        np.testing.assert_allclose(depth, values / 1000.0)
+
+    def test_metres_big_endian_with_padding(self):
+        values = np.array([[1.5, np.nan], [2.0, 3.0]], ">f4")
+        padded = np.pad(values.view(np.uint8), ((0, 0), (0, 4)))
+        made = image("32FC1", values, is_bigendian=1, step=12, data=padded.tobytes())
+        np.testing.assert_array_equal(depth_from_message(made), values.astype("<f4"))
+
+    def test_others_are_refused(self):
+        with pytest.raises(InputError, match="rgb8"):
+            depth_from_message(image("rgb8", np.zeros((2, 2), "<u2")))
+        with pytest.raises(InputError, match="needs"):
+            depth_from_message(image("16UC1", np.zeros((2, 2), "<u2"), data=b"1"))
+
+
+def image(encoding, values, **fields):
+    height, width = values.shape
+    made = {
+        "encoding": encoding,
+        "height": height,
+        "width": width,
+        "step": values.itemsize * width,
+        "is_bigendian": 0,
+        "data": values.tobytes(),
+    }
+    return SimpleNamespace(**{**made, **fields})
+
+
+def stamp(made):
+    return made.header.stamp.sec + 1e-9 * made.header.stamp.nanosec
