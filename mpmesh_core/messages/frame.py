@@ -47,11 +47,6 @@ class MessageFrame:
             for index, person in enumerate(self.people)
         ]
 
-    @property
-    def ids(self) -> list[str]:
-        """N names as REP 155 wants them, which start with a letter: p7 for number 7."""
-        return [f"p{number}" for number in self.numbers]
-
     @cached_property
     def vertices(self) -> list[Array]:
         """N meshes (V, 3) float32 [m], posed here where people carry none."""

@@ -1,10 +1,10 @@
-"""messages.humans: people for users of REP 155 and its hri_msgs.
+"""messages.humans: people for ROS4HRI, as REP 155 names things, in hri_msgs.
 
 In   MessageFrame
-Out  /humans/bodies/tracked, and for each body /humans/bodies/<id>/roi and .../skeleton2d; with TF
-     `body_<id>` (see `navigation`) that is what REP 155 knows of bodies
-Ids start with a letter, since topic names must: p7 is the person of number 7. Coordinates are
-shares of the picture's width and height from its left top corner.
+Out  under /humans/bodies: `tracked` (who is there), and for everybody roi, skeleton2d and position;
+     and the frames body_<id> on /tf
+An id is `p` and the person's number, since names of topics begin with a letter. Coordinates in the
+picture are shares of it, 0..1.
 """
 
 from __future__ import annotations
@@ -16,16 +16,20 @@ import numpy as np
 
 from mpmesh_core.joints import COCO_KEYPOINTS, SMPL_JOINTS
 from mpmesh_core.messages.frame import MessageFrame
-from mpmesh_core.messages.geometry import header_message
+from mpmesh_core.messages.geometry import header_message, xyz
+from mpmesh_core.messages.navigation import transforms
 from mpmesh_core.messages.types import MessageTypes
 from mpmesh_core.types import Array, Person
 
-BODIES = "/humans/bodies"
-_FACE = ("nose", "left_eye", "right_eye", "left_ear", "right_ear")
-_NAMES = (*COCO_KEYPOINTS, "neck")
-_CONFIDENT_AS = [SMPL_JOINTS.index("head" if name in _FACE else name) for name in _NAMES]
-"""The SMPL joint whose confidence is that of a keypoint."""
-_SHOULDERS = [COCO_KEYPOINTS.index(name) for name in ("left_shoulder", "right_shoulder")]
+ROOT = "/humans/bodies"
+_LIMBS = [
+    f"{side}_{joint}"
+    for chain in (("shoulder", "elbow", "wrist"), ("hip", "knee", "ankle"))
+    for side in ("right", "left")
+    for joint in chain
+]
+SKELETON = ["nose", "neck", *_LIMBS, "left_eye", "right_eye", "left_ear", "right_ear"]
+"""Order of hri_msgs/Skeleton2D; all but the neck are joints of COCO."""
 
 
 @dataclass(frozen=True)
@@ -38,41 +42,61 @@ class TopicMessage:
 
 
 def bodies(types: MessageTypes, frame: MessageFrame) -> list[TopicMessage]:
-    """The list of ids, also an empty one, then region and skeleton of each body."""
+    """Who is there, also nobody; region, skeleton and position of each; their frames."""
     header = header_message(types, frame.header)
-    ids = types["hri_msgs/msg/IdsList"](header=header, ids=frame.ids)
-    messages = [TopicMessage(f"{BODIES}/tracked", "hri_msgs/msg/IdsList", ids)]
-    size = np.array([frame.result.width, frame.result.height], np.float64)
-    for name, person in zip(frame.ids, frame.people):
-        kind = "hri_msgs/msg/NormalizedRegionOfInterest2D"
-        message = _region(types[kind], header, person, size)
-        messages.append(TopicMessage(f"{BODIES}/{name}/roi", kind, message))
-        kind = "hri_msgs/msg/Skeleton2D"
-        message = _skeleton(types, header, person, size)
-        messages.append(TopicMessage(f"{BODIES}/{name}/skeleton2d", kind, message))
-    return messages
+    size = (frame.result.width, frame.result.height)
+    ids = [f"p{number}" for number in frame.numbers]
+    kind = "hri_msgs/msg/IdsList"
+    messages = [TopicMessage(f"{ROOT}/tracked", kind, types[kind](header=header, ids=ids))]
+    for name, person in zip(ids, frame.people):
+        for topic, kind, make in (
+            ("roi", "hri_msgs/msg/NormalizedRegionOfInterest2D", _region),
+            ("skeleton2d", "hri_msgs/msg/Skeleton2D", _skeleton),
+            ("position", "geometry_msgs/msg/PointStamped", _position),
+        ):
+            message = types[kind](header=header, **make(types, person, size))
+            messages.append(TopicMessage(f"{ROOT}/{name}/{topic}", kind, message))
+    return [*messages, TopicMessage("/tf", "tf2_msgs/msg/TFMessage", _frames(types, frame, ids))]
 
 
-def _region(cls: Any, header: Any, person: Person, size: Array) -> Any:
-    corners = _shares(np.asarray(person.bbox).reshape(2, 2), size).clip(0, 1)
-    (xmin, ymin), (xmax, ymax) = corners.tolist()
-    score = float(person.score)
-    return cls(header=header, xmin=xmin, ymin=ymin, xmax=xmax, ymax=ymax, c=score)
+def skeleton_points(person: Person, size: tuple[int, int]) -> Array:
+    """(18, 3) x, y in 0..1 of the picture and confidence, in the order of `SKELETON`.
+
+    Joints outside the picture have confidence 0 and stand at its edge.
+
+    Args:
+        person: the person.
+        size: width, height of the picture [px].
+    """
+    pixels = dict(zip(COCO_KEYPOINTS, np.asarray(person.coco_2d, np.float64)))
+    pixels["neck"] = 0.5 * (pixels["left_shoulder"] + pixels["right_shoulder"])
+    xy = np.stack([pixels[name] for name in SKELETON]) / np.maximum(np.subtract(size, 1), 1)
+    known = dict(zip(SMPL_JOINTS, person.joint_confidence))
+    confidence = np.array([known.get(name, known["head"]) for name in SKELETON], np.float64)
+    inside = ((xy >= 0) & (xy <= 1)).all(-1)
+    return np.column_stack([np.clip(xy, 0, 1), np.where(inside, confidence, 0.0)])
 
 
-def _skeleton(types: MessageTypes, header: Any, person: Person, size: Array) -> Any:
-    """Keypoints in the order of the message; those outside the picture have confidence 0."""
-    cls = types["hri_msgs/msg/Skeleton2D"]
+def _skeleton(types: MessageTypes, person: Person, size: tuple[int, int]) -> dict[str, Any]:
     point = types["hri_msgs/msg/NormalizedPointOfInterest2D"]
-    neck = np.mean(np.asarray(person.coco_2d)[_SHOULDERS], axis=0)
-    shares = _shares(np.concatenate([person.coco_2d, neck[None]]), size)
-    inside = ((shares >= 0) & (shares <= 1)).all(-1)
-    confidence = np.where(inside, np.asarray(person.joint_confidence)[_CONFIDENT_AS], 0.0)
-    rows = zip(_NAMES, shares.clip(0, 1).tolist(), confidence.tolist())
-    points = {getattr(cls, name.upper()): point(x=x, y=y, c=c) for name, (x, y), c in rows}
-    return cls(header=header, skeleton=[points[i] for i in range(len(points))])
+    points = skeleton_points(person, size).tolist()
+    return {"skeleton": [point(x=x, y=y, c=c) for x, y, c in points]}
 
 
-def _shares(pixels: Array, size: Array) -> Array:
-    """Pixels (..., 2), the first one's centre at (0, 0), as shares of (width, height)."""
-    return (np.asarray(pixels, np.float64) + 0.5) / size
+def _region(types: MessageTypes, person: Person, size: tuple[int, int]) -> dict[str, Any]:
+    scale = np.maximum(np.subtract((*size, *size), 1), 1)
+    x1, y1, x2, y2 = np.clip(np.asarray(person.bbox) / scale, 0, 1).tolist()
+    return {"xmin": x1, "ymin": y1, "xmax": x2, "ymax": y2, "c": float(person.score)}
+
+
+def _position(types: MessageTypes, person: Person, size: tuple[int, int]) -> dict[str, Any]:
+    place = np.asarray(person.position, np.float64).tolist()
+    return {"point": xyz(types["geometry_msgs/msg/Point"], place)}
+
+
+def _frames(types: MessageTypes, frame: MessageFrame, ids: list[str]) -> Any:
+    """The frames of everybody under these ids."""
+    message = transforms(types, frame)
+    for transform, name in zip(message.transforms, ids):
+        transform.child_frame_id = f"body_{name}"
+    return message

@@ -141,15 +141,15 @@ def target_pose(types: MessageTypes, frame: MessageFrame, number: int | None) ->
 def transforms(types: MessageTypes, frame: MessageFrame, joints: bool = False) -> Any:
     """tf2_msgs/TFMessage: body_<id> below the camera, and below it <joint>_<id> if asked for."""
     header = header_message(types, frame.header)
-    rows = list(zip(frame.ids, frame.body_origins.tolist(), frame.body_quaternions))
-    messages = [_transform(types, header, f"body_{name}", t, q) for name, t, q in rows]
+    rows = list(zip(frame.numbers, frame.body_origins.tolist(), frame.body_quaternions))
+    messages = [_transform(types, header, f"body_{n}", t, q) for n, t, q in rows]
     if joints and frame.people:
         positions, quaternions = (part.tolist() for part in joint_poses(frame))
-        for i, name in enumerate(frame.ids):
-            parent = header_message(types, frame.header, f"body_{name}")
+        for i, number in enumerate(frame.numbers):
+            parent = header_message(types, frame.header, f"body_{number}")
             messages += [
-                _transform(types, parent, f"{joint}_{name}", positions[i][j], quaternions[i][j])
-                for j, joint in enumerate(SMPL_JOINTS)
+                _transform(types, parent, f"{name}_{number}", positions[i][j], quaternions[i][j])
+                for j, name in enumerate(SMPL_JOINTS)
             ]
     return types["tf2_msgs/msg/TFMessage"](transforms=messages)
 

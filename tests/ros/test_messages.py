@@ -13,11 +13,10 @@ from message_samples import frame_of, room
 from people_samples import random_person, standing_person
 from scipy.spatial.transform import Rotation
 
-from mpmesh_core.joints import COCO_KEYPOINTS, SMPL_JOINTS, SMPL_PARENTS
+from mpmesh_core.joints import SMPL_JOINTS, SMPL_PARENTS
 from mpmesh_core.messages import OUTPUTS, MessageBuilder, MessageOptions
 from mpmesh_core.messages.clouds import POINT
 from mpmesh_core.messages.frame import stacked
-from mpmesh_core.messages.humans import bodies
 from mpmesh_core.messages.markers import ELLIPSOID_SIGMAS, ellipsoids
 from mpmesh_core.messages.navigation import (
     RigidTransform,
@@ -171,9 +170,9 @@ class TestBodyAxes:
         builder = MessageBuilder(types, MessageOptions(joint_frames=True))
         transforms = sent(types, builder, "tf", frame).transforms
         assert [t.child_frame_id for t in transforms[:4]] == [
-            "body_p0", "body_p1", "body_p2", "pelvis_p0",
+            "body_0", "body_1", "body_2", "pelvis_0",
         ]  # fmt: skip
-        assert transforms[3].header.frame_id == "body_p0"
+        assert transforms[3].header.frame_id == "body_0"
         assert len(transforms) == 3 + 3 * 24
         hips = frame.joints[0, 1:3].mean(0)
         np.testing.assert_allclose(xyz(transforms[0].transform.translation), hips, atol=1e-6)
@@ -231,38 +230,6 @@ class TestNavigation:
         assert points["track_id"].tolist() == [[0] * points.shape[1], [2] * points.shape[1]]
         offsets = {field.name: field.offset for field in cloud.fields}
         assert offsets == {"x": 0, "y": 4, "z": 8, "track_id": 12}
-
-
-class TestHumans:
-    def test_bodies_of_rep_155(self, types, body, camera):
-        people = room(body, camera, 2)
-        people[1] = replace(people[1], bbox=np.array([-50.0, -50, 700, 500]))
-        frame = frame_of(body, camera, people)
-        got = {}
-        for part in bodies(types, frame):
-            data = types.serialize(part.message)
-            got[part.topic] = types.store.deserialize_cdr(data, part.type)
-        assert got["/humans/bodies/tracked"].ids == ["p0", "p1"] and len(got) == 5
-        roi = got["/humans/bodies/p1/roi"]
-        assert (roi.xmin, roi.ymin, roi.xmax, roi.ymax) == (0, 0, 1, 1)
-        skeleton = got["/humans/bodies/p0/skeleton2d"]
-        for name in COCO_KEYPOINTS:
-            point = skeleton.skeleton[getattr(skeleton, name.upper())]
-            pixel = np.array([point.x * camera.width, point.y * camera.height]) - 0.5
-            known = people[0].coco_2d[COCO_KEYPOINTS.index(name)]
-            np.testing.assert_allclose(pixel, known, atol=1e-3)
-            assert point.c == 1
-
-    def test_nobody_is_an_empty_list(self, types, body, camera):
-        (part,) = bodies(types, frame_of(body, camera, []))
-        assert part.message.ids == []
-
-    def test_outside_the_picture_there_is_no_confidence(self, types, body, camera):
-        person = standing_person(body, camera, 0.0, 1.0)  # feet below the picture
-        skeleton = bodies(types, frame_of(body, camera, [person]))[2].message
-        ankle = skeleton.skeleton[skeleton.LEFT_ANKLE]
-        assert (ankle.y, ankle.c) == (1, 0)
-        assert skeleton.skeleton[skeleton.LEFT_HIP].c == 1
 
 
 class TestMarkers:
