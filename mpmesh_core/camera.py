@@ -19,6 +19,7 @@ import yaml
 from torch import Tensor
 
 from mpmesh_core.checks import check_shapes
+from mpmesh_core.constants import constant
 from mpmesh_core.errors import InputError, MissingFileError
 from mpmesh_core.lens import MODELS, Lens, distort, make_lens, undistort
 
@@ -167,10 +168,10 @@ class Camera:
             side = xy.abs().sum(-1, keepdim=True)
             return xy / torch.maximum(z, 1e-3 * side).clamp(min=1e-9)
         axial = (xy * xy).sum(-1, keepdim=True) <= 1e-14 * z * z
-        aside = torch.where(axial, torch.tensor([1.0, 0.0], dtype=p.dtype, device=p.device), xy)
+        aside = torch.where(axial, constant((1.0, 0.0), p.dtype, p.device), xy)
         radius = torch.linalg.vector_norm(aside, dim=-1, keepdim=True)
         w = aside * (torch.atan2(radius, z) / radius)
-        behind = torch.tensor([math.pi, 0.0], dtype=p.dtype, device=p.device)
+        behind = constant((math.pi, 0.0), p.dtype, p.device)
         ahead = xy / torch.where(axial & (z > 0), z, 1.0)
         return torch.where(axial, torch.where(z < 0, behind, ahead), w)
 

@@ -22,6 +22,7 @@ from torch.nn.functional import normalize
 
 from mpmesh_core.camera import Camera
 from mpmesh_core.checks import check_shapes
+from mpmesh_core.constants import constant
 from mpmesh_core.errors import ShapeError
 
 Array = np.ndarray
@@ -30,6 +31,8 @@ _WIDEST = 3.0  # tan of the widest half angle that a crop may see: 71.6 degrees
 _SMALLEST_BOX = 2.0  # [px]; smaller boxes, also empty ones, are taken as this large
 _SHARPNESS = 0.3  # [levels] sharper than the nearest: least error to exact area averages
 _FAR = 3e4  # [px], outside any image
+_DEEPEST = 6  # levels of the pyramid: crops of boxes up to 16,000 px
+_NINE = tuple((x, y) for x in (0, -1, 1) for y in (0, -1, 1))  # centre and outline of a box
 _GRID_STEP = 8  # [crop px] between the points of the warp that go through the lens model exactly
 
 
@@ -86,10 +89,11 @@ def look_at(
     check_shapes(boxes_px=(boxes_px, ("N", 4)))
     boxes = torch.as_tensor(boxes_px).to(torch.float64)
     ok = torch.isfinite(boxes).all(-1)
-    whole = boxes.new_tensor([0.0, 0.0, camera.width - 1.0, camera.height - 1.0])
+    sides = (0.0, 0.0, camera.width - 1.0, camera.height - 1.0)
+    whole = constant(sides, boxes.dtype, boxes.device)
     boxes = torch.where(ok[:, None], boxes, whole)
     centre, half = (boxes[:, :2] + boxes[:, 2:]) / 2, (boxes[:, 2:] - boxes[:, :2]).abs() / 2
-    nine = boxes.new_tensor([[x, y] for x in (0, -1, 1) for y in (0, -1, 1)])  # centre, outline
+    nine = constant(_NINE, boxes.dtype, boxes.device)
     px = centre[:, None] + nine * half.clamp(min=_SMALLEST_BOX / 2)[:, None]  # (N, 9, 2)
     directions = camera.directions(px)
     R = _look_rotation(directions[:, 0])  # (N, 3, 3)
@@ -122,7 +126,7 @@ def crop_images(image: Array, camera: Camera, crops: CropCameras) -> Tensor:
     pictures = np.zeros((len(crops), 3, size, size), np.uint8)
     pyramid = [np.ascontiguousarray(image)]
     rays_of_px = (crops.R_crop_cam.double().mT @ torch.linalg.inv(crops.K.double())).cpu().numpy()
-    levels = _pyramid_levels(camera, rays_of_px, size)
+    levels = pyramid_levels(camera, crops).int().tolist()
     flat = _is_homography(camera, rays_of_px, size)
     maps = None if all(flat) else _coarse_maps(camera, rays_of_px, size)
     for i in np.flatnonzero(crops.ok.cpu().numpy()):  # each is one native warp
@@ -153,12 +157,17 @@ def covariance_to_camera(covariance: Tensor, crops: CropCameras) -> Tensor:
     return R.mT @ covariance @ R
 
 
+def crop_rays(points_px: Tensor, crops: CropCameras) -> Tensor:
+    """Rays (N, J, 3) in the camera frame of crop pixels (N, J, 2), 1 along each crop's z axis."""
+    K = crops.K.to(points_px.dtype)
+    focal = torch.diagonal(K, dim1=-2, dim2=-1)[:, None, :2]
+    xy = (points_px - K[:, None, :2, 2]) / focal
+    return crop_to_camera(torch.cat((xy, torch.ones_like(xy[..., :1])), dim=-1), crops)
+
+
 def crop_to_image(points_px: Tensor, crops: CropCameras, camera: Camera) -> Tensor:
     """Crop pixels (N, J, 2) to image pixels (N, J, 2), through the lens."""
-    K = crops.K.to(points_px.dtype)
-    xy = (points_px - K[:, None, :2, 2]) / K[:, None, [0, 1], [0, 1]]
-    rays = torch.cat((xy, torch.ones_like(xy[..., :1])), dim=-1)
-    return camera.project(crop_to_camera(rays, crops))
+    return camera.project(crop_rays(points_px, crops))
 
 
 def image_to_crop(points_px: Tensor, crops: CropCameras, camera: Camera) -> Tensor:
@@ -175,24 +184,33 @@ def project_to_crop(points_cam: Tensor, crops: CropCameras) -> Tensor:
     return ideal * K[:, None, [0, 1], [0, 1]] + K[:, None, :2, 2]
 
 
+def deepest_level(camera: Camera) -> int:
+    """How often an image may be halved for a crop, at the most."""
+    return min(int(np.log2(min(camera.width, camera.height))), _DEEPEST)
+
+
+def pyramid_levels(camera: Camera, crops: CropCameras) -> Tensor:
+    """(N,) float64 whole numbers: how often the image is halved before the warp to each crop."""
+    middle, kind, device = (crops.size - 1) / 2, torch.float64, crops.K.device
+    around = tuple(
+        (middle + x, middle + y) for x, y in ((0.5, 0.0), (-0.5, 0.0), (0.0, 0.5), (0.0, -0.5))
+    )
+    points = constant(around, kind, device).expand(len(crops), 4, 2)
+    px = camera.project(crop_rays(points, crops))
+    (a, b), (c, d) = (step.unbind(-1) for step in (px[:, 0::2] - px[:, 1::2]).unbind(1))
+    ratio = (a * d - b * c).abs().sqrt().clamp(min=1e-6)  # image px per crop px
+    return (ratio.log2() - _SHARPNESS).round().clamp(0, deepest_level(camera))
+
+
 def _look_rotation(forward: Tensor) -> Tensor:
     """Rotations (N, 3, 3) whose rows are the crop axes; forward (N, 3) is the z row."""
-    ahead, down = forward.new_tensor([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    axes = constant(((1.0, 0.0, 0.0), (0.0, 1.0, 0.0)), forward.dtype, forward.device)
+    ahead, down = axes.unbind()
     level = torch.linalg.cross(down.expand_as(forward), forward)
     across = ahead - forward * forward[:, :1]  # for looking nearly straight up or down
     steep = torch.linalg.vector_norm(level, dim=-1, keepdim=True) < 0.1
     right = normalize(torch.where(steep, across, level), dim=-1)
     return torch.stack((right, torch.linalg.cross(forward, right), forward), dim=-2)
-
-
-def _pyramid_levels(camera: Camera, rays_of_px: Array, size: int) -> list[int]:
-    """Per crop, how often the image is halved before the warp; rays_of_px (N, 3, 3)."""
-    middle = (size - 1) / 2 + np.array([[0.5, 0.0], [-0.5, 0.0], [0.0, 0.5], [0.0, -0.5]])
-    px = camera.project(_rays(middle, rays_of_px))  # (N, 4, 2)
-    steps = px[:, 0::2] - px[:, 1::2]  # (N, 2, 2) image px per crop px
-    ratio = np.sqrt(np.abs(np.linalg.det(steps))).clip(1e-6)
-    largest = int(np.log2(min(camera.width, camera.height)))
-    return np.round(np.log2(ratio) - _SHARPNESS).clip(0, largest).astype(int).tolist()
 
 
 def _halved(image: Array) -> Array:

@@ -13,12 +13,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import roma
 import torch
 
 from mpmesh_core.body import BodyModel
 from mpmesh_core.camera import Camera
 from mpmesh_core.errors import InputError
-from mpmesh_core.types import Array, Bodies
+from mpmesh_core.types import Array, Bodies, Person
 
 REACH = 2.0  # how far a body may be moved [m]
 STEP = 0.05  # of the histogram of depth differences [m]
@@ -58,6 +59,46 @@ def anchor_to_depth(body: BodyModel, bodies: Bodies, depth: Array, camera: Camer
     measured = across @ bodies.covariance @ across + RANGE_SIGMA**2 * ray @ ray.transpose(1, 2)
     covariance = torch.where(agreed_[:, :, None], measured, bodies.covariance)
     return replace(bodies, transl=moved, covariance=covariance)
+
+
+def anchor_people(
+    body: BodyModel, people: list[Person], depth: Array, camera: Camera
+) -> list[Person]:
+    """The same for finished people: whatever has a place in the camera's frame moves along.
+
+    Args, errors: as for `anchor_to_depth`.
+    """
+    device = body.faces.device
+    rotvecs = np.stack([np.append(p.global_orient, p.body_pose) for p in people])
+    rotations = roma.rotvec_to_rotmat(torch.from_numpy(rotvecs).to(device).unflatten(1, (24, 3)))
+    betas, transl, covariance = (
+        torch.from_numpy(np.stack([getattr(person, name) for person in people])).to(device)
+        for name in ("betas", "transl", "position_covariance")
+    )
+    bodies = Bodies(rotations, betas, transl, covariance, transl[:, 0])
+    anchored = anchor_to_depth(body, bodies, depth, camera)
+    coco = body.keypoints(rotations, betas, anchored.transl, "coco17").cpu().numpy()
+    moves = (anchored.transl - transl).cpu().numpy()
+    sigmas = anchored.covariance.cpu().numpy()
+    return [
+        _moved(person, move, sigma, points, camera)
+        for person, move, sigma, points in zip(people, moves, sigmas, coco)
+    ]
+
+
+def _moved(person: Person, move: Array, covariance: Array, coco: Array, camera: Camera) -> Person:
+    joints = person.joints + move
+    return replace(
+        person,
+        transl=person.transl + move,
+        position=person.position + move,
+        position_covariance=covariance,
+        joints=joints,
+        h36m=person.h36m + move,
+        joints_2d=camera.project(joints),
+        coco_2d=camera.project(coco),
+        vertices=None if person.vertices is None else person.vertices + move,
+    )
 
 
 def depth_shift(vertices: Array, depth: Array, camera: Camera) -> tuple[Array, Array]:

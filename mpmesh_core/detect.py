@@ -31,6 +31,7 @@ PADDING = 114  # grey the networks were trained with
 DEFAULT_SIZE = 416  # [px] longer side
 DEFAULT_THRESHOLD = 0.4  # precision 0.96 on held-out pictures
 DEFAULT_NMS_IOU = 0.6  # people overlap more than most objects, so doubles need a high overlap
+AREA_BELOW = 0.5  # scale below which shrinking averages areas
 MAX_CANDIDATES = 300  # best scores that enter suppression
 
 
@@ -78,7 +79,7 @@ def letterbox(image: Array, size: int, canvas_size: tuple[int, int] | None = Non
     new_h, new_w = max(1, round(height * scale)), max(1, round(width * scale))
     rows, columns = canvas_size or (-(-new_h // STRIDE) * STRIDE, -(-new_w // STRIDE) * STRIDE)
     canvas = np.full((rows, columns, 3), PADDING, np.uint8)
-    filter_ = cv2.INTER_AREA if scale < 0.5 else cv2.INTER_LINEAR
+    filter_ = cv2.INTER_AREA if scale < AREA_BELOW else cv2.INTER_LINEAR
     cv2.resize(image, (new_w, new_h), dst=canvas[:new_h, :new_w], interpolation=filter_)
     return Letterbox(canvas, new_w / width, new_h / height)
 
@@ -158,7 +159,7 @@ class EngineDetector:
             ShapeError: not such an image.
             NumericalError: the network returned NaN.
         """
-        _check_image(image)
+        check_image(image)
         box = letterbox(image, self.size, self.canvas_size)
         tensor = _to_tensor(box.canvas, self.decoder.input_format).to(self.engine.device)
         outputs = self.engine.run({self.engine.input_names[0]: tensor})
@@ -176,10 +177,7 @@ class EngineDetector:
     def _select(self, found: Candidates) -> tuple[Array, Array]:
         """Above the threshold, finite, without doubles; best first."""
         if np.isnan(found.scores).any():
-            raise NumericalError(
-                f"detector network ({self.decoder.family}, {self.engine.backend}) returned NaN "
-                "scores: check its weights and precision"
-            )
+            raise nan_scores(self.decoder.family, self.engine.backend)
         keep = np.flatnonzero(found.scores >= max(self.score_threshold, 1e-6))
         keep = keep[np.argsort(-found.scores[keep], kind="stable")[:MAX_CANDIDATES]]
         boxes, scores = found.boxes[keep].astype(np.float32), found.scores[keep]
@@ -266,7 +264,16 @@ def _clip(boxes: Array, width: int, height: int) -> Array:
     return np.clip(boxes, 0, limit)
 
 
-def _check_image(image: Array) -> None:
+def nan_scores(family: str, backend: str) -> NumericalError:
+    """What to raise where a network's scores are NaN."""
+    return NumericalError(
+        f"detector network ({family}, {backend}) returned NaN scores: check its weights and "
+        "precision"
+    )
+
+
+def check_image(image: Array) -> None:
+    """Raise ShapeError unless it is (H, W, 3) uint8."""
     shape, kind = getattr(image, "shape", None), getattr(image, "dtype", None)
     if shape is None or len(shape) != 3 or shape[2] != 3 or kind != np.uint8 or 0 in shape:
         raise ShapeError(f"image must be uint8 RGB of shape (H, W, 3), got {shape} {kind}")

@@ -15,12 +15,15 @@ with every pixel.
 from __future__ import annotations
 
 import functools
+from dataclasses import dataclass
+from math import prod
 
 import torch
 from torch import Tensor
 
 from mpmesh_core.checks import check_shapes
 from mpmesh_core.joints import POINT_PARENTS, POINTS
+from mpmesh_core.kinematic_tree import length_of
 
 PASSES = 8  # 40 change keypoints by 0.2 % more
 ALONG_SIGHT = 8.0  # how much more easily a point moves along the line of sight than across it
@@ -49,43 +52,61 @@ def foreshorten(
         rest_points=(rest_points, (..., 29, 3)),
         confidence=(confidence, (..., 29)),
     )
-    upper, lower, follow = _bone_ends(points.dtype, points.device)  # (26, 29) twice, (29, 29)
-    start = points
-    length = _length((lower - upper) @ rest_points)
-    ease = 1 / confidence.clamp(min=_LEAST_CONFIDENCE, max=1.0).unsqueeze(-1)
-    sight = points / _length(points)
-    ends = ((upper @ sight, upper @ ease), (lower @ sight, lower @ ease))
-    share = _OVERSHOOT / (upper + lower).sum(0).clamp(min=1).unsqueeze(-1)
+    batch = torch.broadcast_shapes(points.shape[:-2], rest_points.shape[:-2], confidence.shape[:-1])
+    start, rest = (_point_major(value, batch) for value in (points, rest_points))  # (29, N, 3)
+    sure = _point_major(confidence.unsqueeze(-1), batch)  # (29, N, 1)
+    tables = _tables(points.dtype, points.device)
+    length = length_of(_mix(tables.bones, rest)).clamp(min=_EPS)  # (26, N, 1)
+    sight = _mix(tables.ends, start / length_of(start).clamp(min=_EPS)).unflatten(0, (2, -1))
+    ease = _mix(tables.ends, 1 / sure.clamp(_LEAST_CONFIDENCE, 1.0)).unflatten(0, (2, -1))
+    lean = (ALONG_SIGHT - 1) * sight
+    moved = start
     for _ in range(passes):
-        bones = (lower - upper) @ points
-        now = _length(bones)
+        bones = _mix(tables.bones, moved)
+        now = length_of(bones).clamp(min=_EPS)
         direction = bones / now
-        pull_upper, pull_lower = (_eased(direction, *end) for end in ends)
-        give = (direction * (pull_upper + pull_lower)).sum(-1, keepdim=True).clamp(min=_EPS)
-        amount = (now - length) / give
-        points = points + share * (upper.mT @ (amount * pull_upper))
-        points = points - share * (lower.mT @ (amount * pull_lower))
-    return start + follow @ (points - start)
+        # Where a pull moves an end that gives way along its line of sight: (2, 26, N, 3).
+        along = (sight * direction).sum(-1, keepdim=True)
+        pull = ease * torch.addcmul(direction, lean, along)
+        give = (pull * direction).sum((0, -1)).clamp(min=_EPS).unsqueeze(-1)
+        amount = pull * ((now - length) / give)
+        moved = moved + _mix(tables.push, amount.flatten(0, 1))
+    moved = start + _mix(tables.follow, moved - start)
+    return moved.transpose(0, 1).reshape(*batch, len(POINT_PARENTS), 3)
 
 
-def _eased(direction: Tensor, sight: Tensor, ease: Tensor) -> Tensor:
-    """Where a pull (..., 26, 3) moves an end that gives way along its line of sight."""
-    along = sight * (direction * sight).sum(-1, keepdim=True)
-    return ease * (direction + (ALONG_SIGHT - 1) * along)
+def _point_major(values: Tensor, batch: torch.Size) -> Tensor:
+    """(..., 29, C) to (29, N, C)."""
+    values = values.expand(*batch, *values.shape[-2:])
+    return values.reshape(prod(batch), *values.shape[-2:]).transpose(0, 1)
 
 
-def _length(vectors: Tensor) -> Tensor:
-    return (vectors.square().sum(-1, keepdim=True) + _EPS**2).sqrt()
+def _mix(matrix: Tensor, values: Tensor) -> Tensor:
+    """(R, P) of (P, N, C): one matrix product for all people."""
+    return (matrix @ values.flatten(1)).view(len(matrix), *values.shape[1:])
+
+
+@dataclass(frozen=True)
+class _Tables:
+    bones: Tensor  # (26, 29) of -1, 0, 1: lower minus upper end of each bone
+    ends: Tensor  # (52, 29) of 0, 1: upper ends, then lower ends
+    push: Tensor  # (29, 52) what each point gets of its bones' pulls
+    follow: Tensor  # (29, 29) whose move each point makes
 
 
 # Made once per type and device: no host work in a CUDA graph.
 @functools.lru_cache
-def _bone_ends(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Which point is the upper and which the lower end of each bone, (26, 29) each; and whose
-    move each point makes, (29, 29)."""
-    lower = [point for point in range(1, len(POINT_PARENTS)) if point not in _HEAD]
-    with torch.inference_mode(False):
-        every = torch.eye(len(POINT_PARENTS), dtype=dtype, device=device)
-        follow = every.clone()
-        follow[list(_HEAD)] = every[POINTS.index("neck")]
-        return every[[POINT_PARENTS[point] for point in lower]], every[lower], follow
+@torch.inference_mode(False)
+def _tables(dtype: torch.dtype, device: torch.device) -> _Tables:
+    lower_ends = [point for point in range(1, len(POINT_PARENTS)) if point not in _HEAD]
+    every = torch.eye(len(POINT_PARENTS), dtype=dtype)
+    upper, lower = every[[POINT_PARENTS[point] for point in lower_ends]], every[lower_ends]
+    share = _OVERSHOOT / (upper + lower).sum(0).clamp(min=1).unsqueeze(-1)
+    follow = every.clone()
+    follow[list(_HEAD)] = every[POINTS.index("neck")]
+    return _Tables(
+        bones=(lower - upper).to(device),
+        ends=torch.cat((upper, lower)).to(device),
+        push=(share * torch.cat((upper, -lower)).T).to(device),
+        follow=follow.to(device),
+    )

@@ -117,8 +117,9 @@ def twist_from_rotations(rotations: Tensor, rest_points: Tensor) -> Tensor:
     """
     check_shapes(rotations=(rotations, (..., 24, 3, 3)), rest_points=(rest_points, (..., "J", 3)))
     rest = with_rest_tips(rest_points)
-    up = tree_tables(rest.dtype, rest.device).up
-    u, _ = unit(rest[..., BONE_CHILD[1:], :] - rest[..., 1:24, :], up)
+    tables = tree_tables(rest.dtype, rest.device)
+    bones = rest.index_select(-2, tables.far_end) - rest[..., 1:24, :]
+    u, _ = unit(bones, tables.up)
     local = rotations[..., 1:, :, :]
     u = u.expand(*local.shape[:-1])
     moved = _rotate(local, u)

@@ -12,7 +12,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from mpmesh_core.joints import POINT_PARENTS, SMPL_PARENTS, TIP_PARENTS
+from mpmesh_core.joints import BONE_CHILD, POINT_PARENTS, SMPL_PARENTS, TIP_PARENTS
 from mpmesh_core.swing_twist import perpendicular, twist_matrix
 
 SHORT = 1e-3  # a target bone shorter than this part of its rest length points nowhere
@@ -52,6 +52,7 @@ class TreeTables:
     gains: Tensor  # (34, 1, 1), what `relax` gives each end of a pair's error
     fans: Tensor  # (6,) bones of the two fans, as rows of `pairs`
     spread: Tensor  # (5,) place 10 + i hangs on joint 7 + this
+    far_end: Tensor  # (23,) point at the end of the bone of joint 1 + i
     up: Tensor  # (3,) direction of a bone that has none
     untwisted: Tensor  # (2,) cosine and sine of a twist that has none
 
@@ -76,6 +77,7 @@ def tree_tables(dtype: torch.dtype, device: torch.device) -> TreeTables:
         gains=(2 / (pairs.abs() @ pairs.abs().sum(0))).view(-1, 1, 1).to(device),
         fans=indices([RIGID_PAIRS.index(pair) for pair in FANS]),
         spread=indices([POINT_PARENTS[point] - 7 for point in ORDER[10:15]]),
+        far_end=indices(list(BONE_CHILD[1:])),
         up=torch.tensor((0.0, 1.0, 0.0), dtype=dtype, device=device),
         untwisted=torch.tensor((1.0, 0.0), dtype=dtype, device=device),
     )

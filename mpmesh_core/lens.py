@@ -11,6 +11,7 @@ finite and each other's inverse everywhere. Knows no focal length and no pixels:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -37,6 +38,11 @@ class Lens:
     limit: float  # largest radius (perspective) or angle [rad] where the polynomial holds
     radii: Array  # (S,) ideal radii from 0 to limit
     distorted_radii: Array  # (S,) what the lens makes of them
+
+
+_TABLES: WeakKeyDictionary[Lens, dict[tuple[torch.dtype, torch.device], tuple[Tensor, Tensor]]] = (
+    WeakKeyDictionary()
+)
 
 
 def make_lens(model: str, D: Array) -> Lens:
@@ -71,6 +77,8 @@ def make_lens(model: str, D: Array) -> Lens:
 
 def distort(lens: Lens, w: Tensor) -> Tensor:
     """Ideal to distorted points, (..., 2) to (..., 2); any finite input gives finite output."""
+    if lens.identity:
+        return w
     scale, _ = _radial(lens, (w * w).sum(-1, keepdim=True))
     if lens.tangential == (0.0, 0.0):
         return w * scale
@@ -144,14 +152,25 @@ def _tangential(lens: Lens, w: Tensor) -> Tensor:
 
 def _undistort_start(lens: Lens, d: Tensor) -> Tensor:
     """Inverse of the radial part, interpolated in the table."""
-    table = torch.as_tensor(lens.distorted_radii.copy(), dtype=d.dtype, device=d.device)
-    radii = torch.as_tensor(lens.radii.copy(), dtype=d.dtype, device=d.device)
+    radii, table = _tables(lens, d.dtype, d.device)
     rd = torch.linalg.vector_norm(d, dim=-1, keepdim=True)
     i = torch.searchsorted(table, rd.contiguous()).clamp(1, table.numel() - 1)
     t = (rd - table[i - 1]) / (table[i] - table[i - 1])
     inside = radii[i - 1] + t * (radii[i] - radii[i - 1])
     radius = torch.where(rd > table[-1], lens.limit + (rd - table[-1]), inside)
     return d * torch.where(rd > 0, radius / torch.where(rd > 0, rd, 1.0), 1.0)
+
+
+def _tables(lens: Lens, dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
+    """`radii` and `distorted_radii` on a device, made once and kept as long as the lens."""
+    made = _TABLES.setdefault(lens, {})
+    if (dtype, device) not in made:
+        with torch.inference_mode(False):
+            made[dtype, device] = (
+                torch.as_tensor(lens.radii.copy(), dtype=dtype, device=device),
+                torch.as_tensor(lens.distorted_radii.copy(), dtype=dtype, device=device),
+            )
+    return made[dtype, device]
 
 
 def _newton_step(lens: Lens, w: Tensor, d: Tensor) -> Tensor:

@@ -181,6 +181,8 @@ def result_to_json(result: FrameResult) -> str:
         "D": _numbers(result.D, CAMERA_DIGITS),
         "people": [_person_to_dict(person) for person in result.people],
     }
+    if result.left_out:
+        line["left_out"] = list(result.left_out)
     try:
         return json.dumps(line, allow_nan=False, separators=(", ", ": "))
     except ValueError:
@@ -270,6 +272,7 @@ def _result_from_dict(line: dict[str, Any]) -> FrameResult:
         K=np.array(line["K"], np.float64).reshape(3, 3),
         D=np.array(line["D"], np.float64).reshape(-1),
         people=[_person_from_dict(person) for person in line["people"]],
+        left_out=tuple(map(str, line.get("left_out", ()))),
     )
 
 

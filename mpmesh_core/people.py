@@ -1,81 +1,84 @@
 """people: from SMPL parameters to what leaves the line.
 
-In   Bodies (camera frame), skeletons' confidence, detections, camera
-Out  list of Person: joints, keypoints and, where asked for, vertices of the final mesh, as numpy
-One transfer from the device for everything; people whose numbers are not finite are left out.
+In   Bodies (camera frame), skeletons' confidence, boxes and scores, camera
+Out  every field of Person as one tensor over the people, on their device (`describe`); then list of
+     Person as numpy (`to_people`)
+People whose numbers are not finite are left out.
 """
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import numpy as np
 import roma
+import torch
 from torch import Tensor
 
 from mpmesh_core.body import BodyModel
+from mpmesh_core.body.model import KeypointSet
 from mpmesh_core.camera import Camera
-from mpmesh_core.types import Bodies, Detections, Person, Skeletons
+from mpmesh_core.types import Array, Bodies, Person, Skeletons
+
+_KEYPOINTS: tuple[KeypointSet, KeypointSet] = ("coco17", "h36m17")
+_FIELDS = [field.name for field in fields(Person)]
 
 
-def people_from_bodies(
-    body: BodyModel,
-    bodies: Bodies,
-    ok: Tensor,
-    skeletons: Skeletons,
-    detections: Detections,
-    camera: Camera,
-    vertices: bool = False,
-) -> list[Person]:
+def describe(
+    body: BodyModel, bodies: Bodies, skeletons: Skeletons, camera: Camera
+) -> dict[str, Tensor]:
     """Describe N posed bodies.
 
     Args:
         body: the body model they are parameters of.
         bodies: N people.
-        ok: (N,) bool, who has a usable result.
         skeletons: their skeletons, for the joints' confidence.
-        detections: their boxes and scores.
         camera: projects joints to pixels.
-        vertices: compute the meshes too.
 
     Returns:
-        One Person for each ok one, in the order given.
+        Fields of Person as (N, ...) float32 tensors, without `score`, `bbox` and `vertices`.
     """
-    fields = _tensors(body, bodies, skeletons, vertices)
-    arrays = {name: tensor.cpu().numpy() for name, tensor in fields.items()}
-    joints_2d = camera.project(arrays["joints"])
-    coco_2d = camera.project(arrays["coco"])
-    good = ok.cpu().numpy() & np.isfinite(arrays["joints"]).all((1, 2))
-    return [
-        Person(
-            score=float(detections.scores[i]),
-            bbox=detections.boxes[i],
-            joints_2d=joints_2d[i],
-            coco_2d=coco_2d[i],
-            **{name: values[i] for name, values in arrays.items() if name != "coco"},
-        )
-        for i in np.flatnonzero(good)
-    ]
-
-
-def _tensors(
-    body: BodyModel, bodies: Bodies, skeletons: Skeletons, vertices: bool
-) -> dict[str, Tensor]:
-    """Fields of Person as (N, ...) tensors, and `coco` (N, 17, 3) [m]."""
-    parameters = (bodies.rotations, bodies.betas, bodies.transl)
-    posed = body(*parameters, vertices=vertices)
+    pose = bodies.rotations, bodies.betas
+    at_origin = body(*pose, torch.zeros_like(bodies.transl), vertices=False)
+    transl = bodies.transl.unsqueeze(1)
+    joints = at_origin.joints + transl
+    coco, h36m = (body.keypoints_of(at_origin, *pose, which) + transl for which in _KEYPOINTS)
     axis_angle = roma.rotmat_to_rotvec(bodies.rotations)  # (N, 24, 3)
-    fields = {
+    pixels = camera.project(torch.cat((joints, coco), 1).double()).float()
+    return {
         "global_orient": axis_angle[:, 0],
         "body_pose": axis_angle[:, 1:].flatten(1),
         "betas": bodies.betas,
         "transl": bodies.transl,
-        "joints": posed.joints,
+        "joints": joints,
+        "joints_2d": pixels[:, :24],
         "joint_confidence": skeletons.confidence[:, :24],
-        "coco": body.keypoints(*parameters, "coco17"),
-        "h36m": body.keypoints(*parameters, "h36m17"),
-        "position": posed.joints[:, 0],
+        "coco_2d": pixels[:, 24:],
+        "h36m": h36m,
+        "position": joints[:, 0],
         "position_covariance": bodies.covariance,
         "fit_residual": bodies.fit_residual,
     }
-    if vertices:
-        fields["vertices"] = posed.vertices
-    return fields
+
+
+def to_people(numbers: dict[str, Array], usable: Array) -> list[Person]:
+    """People from what `describe` says about them.
+
+    Args:
+        numbers: fields of `describe`, `boxes` (N, 4) [px], `scores` (N,), maybe `vertices`; others
+            do not count.
+        usable: (N,) bool, who has a usable result.
+
+    Returns:
+        One Person for each usable one, in the order given.
+    """
+    good = usable & np.isfinite(numbers["joints"]).all((1, 2))
+    described = {name: numbers[name] for name in _FIELDS if name in numbers}
+    return [
+        Person(
+            score=float(numbers["scores"][i]),
+            bbox=numbers["boxes"][i],
+            **{name: values[i] for name, values in described.items()},
+        )
+        for i in np.flatnonzero(good)
+    ]

@@ -2,113 +2,44 @@
 
 image + camera -> detect -> crop -> skeleton -> place -> IK -> refine -> body -> track -> people
 
-A depth image, where there is one, gives the bodies' distance (`depth`).
-After the skeletons, people found twice are dropped (`doubles`); before inverse kinematics,
-skeletons take the body's bone lengths (`foreshorten`); after tracking, bodies may be smoothed.
-Every stage is a batch over the people of the frame; the mathematics is in the file named after the
-stage.
+People found twice are left out (`doubles`); before inverse kinematics, skeletons take the body's
+bone lengths (`foreshorten`); after tracking, bodies may be smoothed. Every stage is a batch over
+the people of the frame; the mathematics is in the file named after the stage. On a GPU the same
+functions work on places for people, some of them empty (`device_line`). A
+depth image, where there is one, gives the bodies' distance (`depth`).
 """
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
-from typing import Annotated, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from mpmesh_core.body import BodyModel, load_body
 from mpmesh_core.camera import Camera
-from mpmesh_core.crop import CropCameras, crop_images, look_at
-from mpmesh_core.depth import anchor_to_depth
-from mpmesh_core.detect import Detector, load_detector
+from mpmesh_core.clock import StageClock
+from mpmesh_core.configuration import PipelineConfig
+from mpmesh_core.crop import crop_images, look_at
+from mpmesh_core.deadline import Deadline, Plan, nearest
+from mpmesh_core.depth import anchor_people
+from mpmesh_core.detect import DEFAULT_THRESHOLD, Detector, load_detector, nan_scores
+from mpmesh_core.device_line import DeviceLine
 from mpmesh_core.doubles import distinct
-from mpmesh_core.engines import Backend, Engine, choose_backend, load_engine
+from mpmesh_core.engines import Engine, choose_backend, load_engine
 from mpmesh_core.errors import DeviceError, NumericalError
-from mpmesh_core.foreshorten import foreshorten
-from mpmesh_core.ik import IKResult, solve_ik, twist_from_rotations
 from mpmesh_core.mirror import read_crops
-from mpmesh_core.people import people_from_bodies
-from mpmesh_core.placement import PlacementNoise, fit_residual, mix_absolute, place
+from mpmesh_core.people import describe, to_people
+from mpmesh_core.pose import absolute_points, onto_picture, solve_pose, stand
 from mpmesh_core.refine import refine
 from mpmesh_core.smoothing import Smoother
+from mpmesh_core.tensor_detector import Found, TensorDetector
 from mpmesh_core.tracking import Tracker
-from mpmesh_core.types import Array, Bodies, Detections, FrameResult, Person, Skeletons
+from mpmesh_core.types import Array, FrameResult, Person
+from mpmesh_core.warp import warp_crops
 from mpmesh_core.weights import weights_path
-
-IMAGE_SHARE = 1.0  # of the 2D points in the skeleton that IK aims at
-# Guesses of the light network's errors, not calibrated; a person's size is what one camera can't
-# see.
-NOISE = PlacementNoise(pixel_sigma=4.0, joint_sigma=0.04, scale_sigma=0.06)
-
-
-class PipelineConfig(BaseModel):
-    """Everything that can be chosen about the line; unknown keys are refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    variant: Literal["light", "paper"] = Field("light", description="size of the networks")
-    backend: Backend = Field("auto", description="what runs the networks")
-    device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
-    weights: Path | None = Field(None, description="folder of checkpoints instead of the shipped")
-    detector: Path | None = Field(None, description="ONNX file of another person detector")
-    body: str = Field("open", description="open, smpl, or a path to a body file")
-    gender: Literal["neutral", "male", "female"] = Field("neutral", description="of an SMPL body")
-    max_people: Annotated[int, Field(ge=1, le=256)] = Field(
-        32, description="people a frame, best scores first"
-    )
-    score_threshold: Annotated[float, Field(ge=0, le=1)] | None = Field(
-        None, description="detections below it are dropped; None takes the detector's own"
-    )
-    mirror: bool = Field(False, description="read each crop in a mirror too, and average")
-    refine: bool = Field(True, description="run the relation-aware refiner")
-    context: Annotated[int, Field(ge=1, le=4)] = Field(
-        3, description="people in one refiner run, the target included (N of the paper)"
-    )
-    track: bool = Field(True, description="identities, states and velocities over frames")
-    smooth: bool = Field(False, description="quieter bodies on videos, a little late")
-    mesh: bool = Field(False, description="compute the vertices of every person")
-
-
-def absolute_points(skeletons: Skeletons, crops: CropCameras) -> Tensor:
-    """(N, 29, 3) points [m] in the crop cameras: where the skeletons stand."""
-    relative, pixels = skeletons.points3d, skeletons.points2d
-    placement = place(relative, pixels, point_weights(skeletons), crops.K, NOISE)
-    return mix_absolute(relative, pixels, placement.root, crops.K, mix=IMAGE_SHARE)
-
-
-def solve_pose(points: Tensor, skeletons: Skeletons, body: BodyModel) -> IKResult:
-    """Inverse kinematics towards `absolute_points` that have the body's bone lengths."""
-    rest = body.rest_points(skeletons.betas)
-    return solve_ik(foreshorten(points, rest, skeletons.confidence), rest, skeletons.twist)
-
-
-def onto_picture(
-    rotations: Tensor, betas: Tensor, skeletons: Skeletons, crops: CropCameras, body: BodyModel
-) -> Tensor:
-    """Bring refined bodies back to where the skeletons' image points are.
-
-    The refiner sees no pixels. Its depth, twist and shape stay; across the line of sight the joints
-    go where the picture shows them, again by inverse kinematics.
-
-    Returns:
-        (N, 24, 3, 3) rotations.
-    """
-    rest = body.rest_points(betas)
-    posed = body(rotations, betas, torch.zeros_like(betas[:, :3]), vertices=False).points
-    refined = replace(skeletons, points3d=posed - posed[:, :1], betas=betas)
-    refined = replace(refined, twist=twist_from_rotations(rotations, rest))
-    return solve_pose(absolute_points(refined, crops), refined, body).rotations
-
-
-def point_weights(skeletons: Skeletons) -> Tensor:
-    """(N, 29) weights for least squares: the square, since errors grow as 1 / confidence."""
-    return skeletons.confidence.square()
 
 
 class Pipeline:
@@ -136,7 +67,10 @@ class Pipeline:
         self._followed = Tracker()  # kept from source to source, so that ids go on
         self.tracker: Tracker | None = self._followed if self.config.track else None
         self.smoother: Smoother | None = self._load_smoother()
-        self._timings: dict[str, float] = {}
+        self._clock = StageClock(self.device)
+        self._line = self._load_line()
+        limit = self.config.deadline_ms
+        self.deadline = None if limit is None else Deadline(limit)
 
     @property
     def faces(self) -> Array:
@@ -182,88 +116,137 @@ class Pipeline:
             NumericalError: a network returned NaN for every person of the frame.
             DeviceError: out of GPU memory.
         """
-        self._timings = {}
+        self._clock.start()
+        work = self._on_host if self._line is None else self._on_device
+        numbers, left_out = work(image, camera)
+        people = self._checked(numbers)
+        if depth is not None and people:
+            with self._stage("depth", on_host=True):
+                people = anchor_people(self.body, people, depth, camera)
+        size = camera.width, camera.height
         result = FrameResult(
-            frame, stamp, source, camera.width, camera.height, camera.K, camera.D, []
+            frame, stamp, source, *size, camera.K, camera.D, people, left_out=left_out
         )
-        with self._timed("detect"):
-            detections = self.detector.detect(image)
-        if len(detections.scores):
-            result = replace(result, people=self._people(image, camera, detections, depth))
         if self.tracker is not None:
-            with self._timed("track"):
+            with self._stage("track", on_host=True):
                 result = self.tracker.update(result)
         if self.smoother is not None:
-            with self._timed("smooth"):
+            with self._stage("smooth", on_host=True):
                 result = self.smoother.update(result, camera)
-        return replace(result, timings=self._timings)
+        result = replace(result, timings=self._clock.timings())
+        if self.deadline is not None and (self._line is None or self._line.steady):
+            self.deadline.learn(result.timings, len(numbers["scores"]))
+        return result
+
+    def _on_host(self, image: Array, camera: Camera) -> tuple[dict[str, Array], tuple[str, ...]]:
+        """Numbers of the people of an image, and what was left out; the stages one by one."""
+        with self._stage("detect", on_host=True):
+            detections = self.detector.detect(image)
+        wanted = self._wanted(len(detections.scores))
+        plan = self._plan(wanted)
+        if plan.people < wanted.people:
+            chosen = nearest(torch.from_numpy(detections.boxes), plan.people)
+            detections = detections.take(chosen.numpy())
+        numbers = {"boxes": detections.boxes, "scores": detections.scores}
+        if plan.people:
+            fields = self._people(image, torch.from_numpy(detections.boxes), camera, plan)
+            numbers |= {name: value.numpy() for name, value in fields.items()}
+        return numbers, plan.left_out(wanted)
+
+    def _on_device(self, image: Array, camera: Camera) -> tuple[dict[str, Array], tuple[str, ...]]:
+        """The same on a GPU, replayed as graphs; a detector of another kind runs on the host."""
+        assert self._line is not None
+        given = None
+        if not isinstance(self.detector, TensorDetector):
+            with self._stage("detect", on_host=True):
+                given = self.detector.detect(image)
+        expected = self._line.expected if given is None else len(given.scores)
+        plan = self._plan(self._wanted(expected), detected=given is not None)
+        numbers = self._line(image, camera, plan, given)
+        if numbers.pop("broken"):
+            raise nan_scores("mpmesh", self.backend)
+        wanted = self._wanted(int(numbers.pop("found")))
+        return numbers, replace(plan, people=len(numbers["scores"])).left_out(wanted)
+
+    def _wanted(self, people: int) -> Plan:
+        """Everything that the configuration asks for."""
+        return Plan(people, refine=self.refiner is not None, mesh=self.config.mesh)
+
+    def _plan(self, wanted: Plan, detected: bool = True) -> Plan:
+        """As much of it as there is time for."""
+        if self.deadline is None:
+            return wanted
+        return self.deadline.plan(self._clock.spent(), wanted, detected)
 
     def _people(
-        self, image: Array, camera: Camera, detections: Detections, depth: Array | None
-    ) -> list[Person]:
-        boxes = torch.from_numpy(detections.boxes)
-        with self._timed("crop"):
+        self, picture: Array | Tensor, boxes: Tensor, camera: Camera, plan: Plan
+    ) -> dict[str, Tensor]:
+        """The line from boxes to people.
+
+        Args:
+            picture: (H, W, 3) uint8 RGB, an array in host memory or a tensor on the device.
+            boxes: (N, 4) [px], best first; NaN for a place where nobody is.
+            camera: of the picture.
+            plan: whether to refine and to compute vertices.
+
+        Returns:
+            Fields of `people.describe`, maybe `vertices`, and (N,) bool `usable`, `finite` (the
+            skeleton network gave numbers) and `refined` (so did the refiner).
+        """
+        with self._stage("crop"):
             crops = look_at(boxes, camera)
-            crop_pixels = crop_images(image, camera, crops)
-        with self._timed("skeleton"):
-            pixels = crop_pixels.to(self.device).float()
+            if isinstance(picture, Tensor):
+                pixels = warp_crops(picture, camera, crops)
+            else:
+                pixels = crop_images(picture, camera, crops).float()
+        with self._stage("skeleton"):
             skeletons = read_crops(self.skeleton, pixels, self.config.mirror)
-        crops = crops.to(self.device)
-        kept = distinct(detections, skeletons, crops)
-        detections = detections.take(kept.numpy())
-        skeletons, crops = skeletons.take(kept.to(self.device)), crops.take(kept.to(self.device))
-        with self._timed("place"):
+        with self._stage("place"):
+            one_each = distinct(boxes, skeletons, crops)
             points = absolute_points(skeletons, crops)
-        with self._timed("ik"):
+        with self._stage("ik"):
             ik = solve_pose(points, skeletons, self.body)
-            if not bool(ik.ok.any()):
-                raise NumericalError(
-                    f"skeleton network ({self.backend}) returned NaN for every person: check its "
-                    "weights and precision"
-                )
-        with self._timed("refine"):
-            rotations, betas = ik.rotations, skeletons.betas
-            if self.refiner is not None:
-                rotations, betas = refine(
-                    self.refiner,
-                    skeletons,
-                    rotations,
-                    betas,
-                    points[:, 0],
-                    crops,
-                    self.config.context,
+        rotations, betas, refined = ik.rotations, skeletons.betas, ik.ok
+        if self.refiner is not None and plan.refine:
+            with self._stage("refine"):
+                there = (one_each & crops.ok).unsqueeze(1)
+                roots = torch.where(there, points[:, 0], torch.nan)
+                rotations, betas, refined = refine(
+                    self.refiner, skeletons, rotations, betas, roots, crops, self.config.context
                 )
                 rotations = onto_picture(rotations, betas, skeletons, crops, self.body)
-        with self._timed("body"):
-            bodies, ok = self._bodies(rotations, betas, skeletons, crops, camera.K[0, 0])
-            if depth is not None:
-                bodies = anchor_to_depth(self.body, bodies, depth, camera)
-            return people_from_bodies(
-                self.body, bodies, ok & ik.ok, skeletons, detections, camera, self.config.mesh
+        with self._stage("body"):
+            bodies, placed = stand(
+                rotations, betas, skeletons, crops, self.body, float(camera.K[0, 0])
             )
+            fields = describe(self.body, bodies, skeletons, camera)
+        if plan.mesh:
+            with self._stage("mesh"):
+                pose = bodies.rotations, bodies.betas, bodies.transl
+                fields["vertices"] = self.body(*pose).vertices
+        usable = one_each & ik.ok & placed
+        return fields | {"usable": usable, "finite": ik.ok, "refined": refined}
 
-    def _bodies(
-        self,
-        rotations: Tensor,
-        betas: Tensor,
-        skeletons: Skeletons,
-        crops: CropCameras,
-        focal: float,
-    ) -> tuple[Bodies, Tensor]:
-        """Stand the bodies where their own joints agree best with the image, in the camera."""
-        zero = torch.zeros_like(betas[:, :3])
-        posed = self.body(rotations, betas, zero, vertices=False).points
-        relative = posed - posed[:, :1]
-        seen = skeletons.points2d, point_weights(skeletons), crops.K
-        placement = place(relative, *seen, NOISE)
-        residual = focal * fit_residual(relative + placement.root[:, None], *seen)
-        to_camera = crops.R_crop_cam.transpose(-1, -2)
-        in_camera = torch.cat([to_camera @ rotations[:, 0], rotations[:, 1:].flatten(1, 2)], dim=1)
-        rotations = in_camera.unflatten(1, (24, 3))
-        pelvis = (to_camera @ placement.root[..., None])[..., 0]
-        covariance = to_camera @ placement.covariance @ crops.R_crop_cam
-        transl = pelvis - self.body.rest_joints(betas)[:, 0]
-        return Bodies(rotations, betas, transl, covariance, residual), placement.ok
+    def _checked(self, numbers: dict[str, Array]) -> list[Person]:
+        """People whose numbers can be used.
+
+        Raises:
+            NumericalError: a network returned NaN for every person of the frame.
+        """
+        if not len(numbers["scores"]):
+            return []
+        usable, finite, refined = (numbers[name] > 0 for name in ("usable", "finite", "refined"))
+        if not finite.any():
+            raise NumericalError(
+                f"skeleton network ({self.backend}) returned NaN for every person: check its "
+                "weights and precision"
+            )
+        if not refined.any():
+            raise NumericalError(
+                f"refiner network ({self.backend}) returned NaN for every person: check its "
+                "weights and precision, or leave it out with --no-refine"
+            )
+        return to_people(numbers, usable)
 
     def _load_smoother(self) -> Smoother | None:
         """Smoothing works on finished people, so its body stays on the CPU."""
@@ -273,25 +256,42 @@ class Pipeline:
 
     def _load_engine(self, name: str) -> Engine:
         path = weights_path(name, self.config.variant, self.config.weights)
-        return load_engine(name, path, self.backend, self.device)
+        return load_engine(name, path, self.backend, self.device, self.config.max_people)
 
     def _load_detector(self) -> Detector:
-        source = self.config.detector or self._load_engine("detector")
-        return load_detector(source, self.config.max_people, self.config.score_threshold)
+        threshold, most = self.config.score_threshold, self.config.max_people
+        if self.config.detector is not None:
+            return load_detector(self.config.detector, most, threshold)
+        engine = self._load_engine("detector")
+        if self.device.type == "cpu":
+            return load_detector(engine, most, threshold)
+        return TensorDetector(engine, DEFAULT_THRESHOLD if threshold is None else threshold, most)
+
+    def _load_line(self) -> DeviceLine | None:
+        """On a GPU everything up to the people's numbers is one piece."""
+        if self.device.type == "cpu":
+            return None
+        return DeviceLine(
+            self._find, self._people, self.device, self.config.max_people, self._clock
+        )
+
+    def _find(self, picture: Tensor) -> Found:
+        assert isinstance(self.detector, TensorDetector)
+        with self._stage("detect"):
+            return self.detector.find(picture)
 
     @contextmanager
-    def _timed(self, stage: str) -> Iterator[None]:
-        """Record how long a stage took [ms]; on CUDA that is the time to queue its work.
+    def _stage(self, name: str, on_host: bool = False) -> Iterator[None]:
+        """Time a stage.
 
         Raises:
             DeviceError: the stage ran out of GPU memory.
         """
-        start = time.perf_counter()
         try:
-            yield
+            with self._clock.stage(name, on_host):
+                yield
         except torch.cuda.OutOfMemoryError:
             raise DeviceError(
-                f"GPU {self.device} is out of memory in {stage}: lower --max-people or use "
+                f"GPU {self.device} is out of memory in {name}: lower --max-people or use "
                 "--device cpu"
             ) from None
-        self._timings[stage] = 1e3 * (time.perf_counter() - start)

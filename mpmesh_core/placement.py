@@ -33,6 +33,8 @@ class PlacementNoise:
         joint_sigma: of each coordinate of the relative points [m].
         scale_sigma: of the person's size as a fraction, common to all points. Residuals can't
             show it (a taller person farther away looks the same), so it is added along the ray.
+        common_sigma: of what all relative points are off together on each axis [m]: where among
+            them the pelvis is. Residuals can't show that either.
         confidence: how many rows of evidence this prior noise is worth beside the residuals. It
             is what stops the covariance at a floor when few points, or perfect ones, were seen.
     """
@@ -40,6 +42,7 @@ class PlacementNoise:
     pixel_sigma: float = 1.0
     joint_sigma: float = 0.02
     scale_sigma: float = 0.0
+    common_sigma: float = 0.0
     confidence: float = 4.0
 
 
@@ -83,17 +86,9 @@ def place(
     Returns:
         One placement per person.
     """
-    check_shapes(
-        points_rel=(points_rel, (..., "J", 3)),
-        points_px=(points_px, (..., "J", 2)),
-        weight=(weight, (..., "J")),
-        K=(K, (..., 3, 3)),
-    )
-    inside = inside_field_of_view(points_px, size)
-    weight = weight.clamp(min=0) * inside
-    seen = weight.sum(-1) > _LEAST_SEEN
-    weight = weight + _OUTSIDE_WEIGHT
-    weight = weight / weight.sum(-1, keepdim=True)
+    _check(points_rel, points_px, weight, K)
+    weight, total = _inside(weight, points_px, size)
+    seen = total > _LEAST_SEEN
     fit = _solve(points_rel, _normalised(points_px, K), weight)
     covariance = _covariance(fit, points_rel, weight, K, noise)
     finite = torch.isfinite(covariance.sum((-1, -2)) + fit.root.sum(-1))
@@ -105,6 +100,17 @@ def place(
         covariance=torch.where(ok[..., None, None], covariance, _UNKNOWN_SIGMA**2 * axes),
         ok=ok,
     )
+
+
+def locate(
+    points_rel: Tensor, points_px: Tensor, weight: Tensor, K: Tensor, size: int = 256
+) -> Tensor:
+    """`place` without asking how sure it is: root (..., 3) [m], 1 m ahead where not finite."""
+    _check(points_rel, points_px, weight, K)
+    weight, _ = _inside(weight, points_px, size)
+    root = _solve(points_rel, _normalised(points_px, K), weight).root
+    ahead = torch.eye(3, dtype=K.dtype, device=K.device)[2]
+    return torch.where(root.isfinite().all(-1, keepdim=True), root, ahead)
 
 
 def mix_absolute(
@@ -179,6 +185,23 @@ class _Fit:
     residual: Tensor  # (..., J, 2) [m]
 
 
+def _check(points_rel: Tensor, points_px: Tensor, weight: Tensor, K: Tensor) -> None:
+    check_shapes(
+        points_rel=(points_rel, (..., "J", 3)),
+        points_px=(points_px, (..., "J", 2)),
+        weight=(weight, (..., "J")),
+        K=(K, (..., 3, 3)),
+    )
+
+
+def _inside(weight: Tensor, points_px: Tensor, size: int) -> tuple[Tensor, Tensor]:
+    """Weights (..., J) that sum to 1, small out of the field of view; and what lay inside (...)."""
+    weight = weight.clamp(min=0) * inside_field_of_view(points_px, size)
+    total = weight.sum(-1)
+    weight = weight + _OUTSIDE_WEIGHT
+    return weight / weight.sum(-1, keepdim=True), total
+
+
 def _normalised(points_px: Tensor, K: Tensor) -> Tensor:
     """n = K^-1 (u, v, 1) without its 1, (..., J, 2)."""
     focal = torch.diagonal(K, dim1=-2, dim2=-1)[..., None, :2]
@@ -222,7 +245,8 @@ def _covariance(
     along = noise.scale_sigma * fit.root[..., None]
     # A product and a sum, no matrix product: the same bits on every CPU and in every batch.
     spread = (influence.unsqueeze(-2) * influence.unsqueeze(-3)).sum(-1)
-    return spread + along * along.mT
+    common = noise.common_sigma**2 * torch.eye(3, dtype=K.dtype, device=K.device)
+    return spread + along * along.mT + common
 
 
 def _influence(fit: _Fit, weight: Tensor, a: Tensor, joint_sigma: float) -> Tensor:

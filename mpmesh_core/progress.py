@@ -104,6 +104,8 @@ def summary_table(summary: RunSummary, seconds: float, backend: str) -> Table:
     table.add_row("frames", str(summary.frames))
     table.add_row("bad frames", str(len(summary.bad)), style="red" if summary.bad else None)
     table.add_row("people", f"{summary.people}, {summary.people / summary.frames:.1f} a frame")
+    if summary.left_out:
+        table.add_row("frames that left something out", str(summary.left_out))
     for stage, times in summary.timings.items():
         p50, p95 = np.percentile(times, (50, 95))
         table.add_row(f"{stage} p50 / p95", f"{p50:.1f} / {p95:.1f} ms")

@@ -9,18 +9,28 @@ batch. Moves nobody: the pelvis is placed anew afterwards.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import roma
 import torch
 from torch import Tensor
 
 from mpmesh_core.checks import check_shapes
+from mpmesh_core.constants import constant
 from mpmesh_core.crop import CropCameras
 from mpmesh_core.engines import Engine
-from mpmesh_core.errors import NumericalError
 from mpmesh_core.networks.refiner import CAMERA_START
 from mpmesh_core.types import Skeletons
 
 COLLINEAR = 1e-4  # sine of the angle between two columns below which they span no plane
+
+
+class Refinement(NamedTuple):
+    """Refined people; where the refiner gives nothing finite, as they came in."""
+
+    rotations: Tensor  # (M, 24, 3, 3)
+    betas: Tensor  # (M, 10)
+    ok: Tensor  # (M,) bool, whether the refiner gave finite numbers
 
 
 def refine(
@@ -31,7 +41,7 @@ def refine(
     roots: Tensor,
     crops: CropCameras,
     max_people: int = 3,
-) -> tuple[Tensor, Tensor]:
+) -> Refinement:
     """Refine M people in one batch.
 
     Args:
@@ -39,15 +49,11 @@ def refine(
         skeletons: outputs of the skeleton network.
         rotations: (M, 24, 3, 3) from inverse kinematics, joint 0 in crop camera axes.
         betas: (M, 10).
-        roots: (M, 3) pelvis positions [m], each in its own crop camera.
+        roots: (M, 3) pelvis positions [m], each in its own crop camera. People whose position is
+            not finite are nobody's context.
         crops: their cameras.
         max_people: people in one run, the target included (N of the paper).
 
-    Returns:
-        Rotations and betas. Where the refiner gives nothing finite, those that came in.
-
-    Raises:
-        NumericalError: nothing finite for anybody.
     """
     check_shapes(
         rotations=(rotations, ("M", 24, 3, 3)), betas=(betas, ("M", 10)), roots=(roots, ("M", 3))
@@ -59,20 +65,16 @@ def refine(
         "heatmaps": skeletons.heatmaps,
         "pose6d": pose6d_from_rotations(rotations),
         "betas": betas,
-        "camera": betas.new_tensor(CAMERA_START).expand(len(betas), 3),
+        "camera": constant(CAMERA_START, betas.dtype, betas.device).expand(len(betas), 3),
         "context": context,
         "valid": valid,
     }
     refined = engine.run({name: tensor.contiguous() for name, tensor in inputs.items()})
     better = refined["refined_betas"].isfinite().all(-1, keepdim=True)
-    if len(better) and not bool(better.any()):
-        raise NumericalError(
-            f"refiner network ({engine.backend}) returned NaN for every person: check its weights "
-            "and precision, or leave it out with --no-refine"
-        )
-    return (
+    return Refinement(
         rotations_from_pose6d(refined["refined_pose6d"], rotations),
         torch.where(better, refined["refined_betas"], betas),
+        better[:, 0],
     )
 
 

@@ -30,6 +30,7 @@ class RunSummary:
     people: int = 0
     bad: list[BadFrame] = field(default_factory=list)
     timings: dict[str, list[float]] = field(default_factory=dict)  # stage -> [ms] per frame
+    left_out: int = 0  # frames that gave something up for their deadline
     latency: list[float] = field(default_factory=list)  # [ms] per frame, all stages
     assumed_camera: bool = False  # some frame had no known camera, so distances are approximate
     last_overlay: Path | None = None
@@ -37,6 +38,7 @@ class RunSummary:
     def count(self, result: FrameResult) -> None:
         """Add a frame; coasted and lost people are none that were seen."""
         self.frames += 1
+        self.left_out += bool(result.left_out)
         self.people += sum(person.state not in ("coasted", "lost") for person in result.people)
         self.latency.append(sum(result.timings.values()))
         for stage, milliseconds in result.timings.items():

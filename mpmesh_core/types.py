@@ -94,3 +94,4 @@ class FrameResult:
     D: Array  # (n,)
     people: list[Person] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)  # stage name -> [ms]
+    left_out: tuple[str, ...] = ()  # what a deadline cost, see `deadline`

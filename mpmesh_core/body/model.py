@@ -164,17 +164,27 @@ class BodyModel(nn.Module):
         Raises:
             UsageError: this body has no such regressor.
         """
+        at_origin = self(rotations, betas, torch.zeros_like(transl), vertices=False)
+        keypoints = self.keypoints_of(at_origin, rotations, betas, which)
+        return keypoints + transl.unsqueeze(-2)
+
+    def keypoints_of(
+        self, posed: BodyOutput, rotations: Tensor, betas: Tensor, which: KeypointSet
+    ) -> Tensor:
+        """`keypoints` of a body that `forward` has posed already, with these parameters.
+
+        Where a keypoint's weights do not sum to 1, only exact for a `transl` of zero.
+
+        Returns:
+            (..., 17, 3) positions [m] in the frame of `posed`.
+        """
         if which not in self._keypoint_sets:
             known = ", ".join(self._keypoint_sets) or "none"
             raise UsageError(f"body '{self.name}' has no keypoints '{which}', it has: {known}")
-        check_shapes(rotations=(rotations, (..., 24, 3, 3)), transl=(transl, (..., 3)))
-        rest = self.rest_points(betas)
-        global_rotations = self.tree.global_rotations(rotations)
-        joints = self.tree.positions(global_rotations, rest)[..., : len(self.parents), :]
         arms = self._keypoint_arms(which, rotations, betas)  # (..., 72, K)
-        columns = global_rotations.transpose(-3, -2).flatten(-2)  # (..., 3, 72)
+        columns = posed.global_rotations.transpose(-3, -2).flatten(-2)  # (..., 3, 72)
         share = getattr(self, f"_{which}_share")  # (K, 24)
-        return (columns @ arms).transpose(-1, -2) + share @ joints + transl.unsqueeze(-2)
+        return (columns @ arms).transpose(-1, -2) + share @ posed.joints
 
     def _keypoint_arms(self, which: str, rotations: Tensor, betas: Tensor) -> Tensor:
         """Vectors from each joint to its share of each keypoint, at rest: (..., 24 * 3, K)."""

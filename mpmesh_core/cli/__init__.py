@@ -8,7 +8,18 @@ import sys
 import typer
 
 from mpmesh_core import __version__
-from mpmesh_core.cli import bench, body, demo, evaluate, export, replay, run, train, weights
+from mpmesh_core.cli import (
+    bench,
+    body,
+    demo,
+    engine,
+    evaluate,
+    export,
+    replay,
+    run,
+    train,
+    weights,
+)
 from mpmesh_core.errors import MPMeshError
 
 app = typer.Typer(
@@ -25,6 +36,7 @@ app.command("replay")(replay.replay)
 app.command("bench")(bench.bench)
 app.command("export")(export.export)
 app.add_typer(body.app, name="body")
+app.add_typer(engine.app, name="engine")
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(train.app, name="train")
 app.add_typer(weights.app, name="weights")

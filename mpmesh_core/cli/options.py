@@ -27,6 +27,13 @@ Body = Annotated[str, typer.Option(help="open, smpl, or a body file (.npz, .pkl)
 MaxPeople = Annotated[int, typer.Option(min=1, max=256, help="People a frame, best first.")]
 Refine = Annotated[bool, typer.Option("--refine/--no-refine", help="Relation-aware refinement.")]
 Mirror = Annotated[bool, typer.Option("--mirror/--no-mirror", help="Read crops in a mirror too.")]
+DeadlineMs = Annotated[
+    float | None,
+    typer.Option(
+        "--deadline",
+        help="Milliseconds for a frame: gives up vertices, refiner, then the farthest people.",
+    ),
+]
 DataFolder = Annotated[
     Path, typer.Option(envvar="MPMESH_TEST_DATA", help="Folder of the data; see docs/data.md.")
 ]
@@ -51,7 +58,7 @@ def pipeline_config(**values: object) -> PipelineConfig:
         return PipelineConfig.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        name = "--" + str(first["loc"][0]).replace("_", "-")
+        name = "--" + str(first["loc"][0]).removesuffix("_ms").replace("_", "-")
         raise UsageError(f"{name} {first['input']!r}: {first['msg'].lower()}") from None
 
 

@@ -37,6 +37,7 @@ def run(
     track: Annotated[bool, typer.Option("--track/--no-track", help="Follow people.")] = True,
     smooth: Annotated[bool, typer.Option("--smooth", help="Quieter bodies on videos.")] = False,
     mesh: Annotated[bool, typer.Option("--mesh", help="Write vertices (meshes/).")] = False,
+    deadline: options.DeadlineMs = None,
     overlay: Annotated[bool, typer.Option("--overlay/--no-overlay", help="Write pictures.")] = True,
     rerun: Annotated[Path | None, typer.Option(help="Write a recording for rerun (.rrd).")] = None,
     mcap: Annotated[
@@ -88,5 +89,6 @@ def run(
         track=track,
         smooth=smooth,
         mesh=mesh,
+        deadline_ms=deadline,
     )
     run_with_progress(opened, pipeline, config, fov_given=fov is not None)

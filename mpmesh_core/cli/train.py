@@ -48,8 +48,9 @@ def start(
     data: Annotated[Path, typer.Option(envvar="MPMESH_TEST_DATA", help="The data folder.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Checkpoint to write.")],
     backbone: Annotated[
-        Literal["blazepose", "mobilenetv2"], typer.Option(help="What it starts from.")
-    ] = "blazepose",
+        Literal["blazepose-deep", "blazepose", "mobilenetv2"],
+        typer.Option(help="What it starts from."),
+    ] = "blazepose-deep",
     older: Annotated[
         Path | None, typer.Option(help="Checkpoint to take over wherever names and shapes agree.")
     ] = None,

@@ -1,11 +1,13 @@
 """engines.export: a network as an ONNX file, with a dynamic batch, checked against torch.
 
 The graph has the network's own input and output names; axis 0 of every one of them is the batch.
-Weights are float32; the backends lower precision as they see fit.
+Weights are float32, unless half precision is asked for: then every type is in the graph, and a
+backend that keeps to them needs no choice of its own.
 """
 
 from __future__ import annotations
 
+import copy
 import inspect
 import os
 import warnings
@@ -16,35 +18,42 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from mpmesh_core.engines.half import make_half
 from mpmesh_core.errors import NumericalError
 from mpmesh_core.networks import Network
 
 OPSET = 17
 TOLERANCE = 1e-4
+HALF_TOLERANCE = 5e-2  # of the largest value: only tells a broken file from a rounded one
 _EXAMPLE_BATCH = 2  # 1 would be taken for a constant
 _CHECKED_BATCHES = (1, 5)
 
 
 class _Positional(nn.Module):
-    """The network with outputs as a tuple in the order of their names."""
+    """The network with outputs as a float32 tuple in the order of their names."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, half: bool) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.in_half = network, half
         self.names = cast(Network, network).OUTPUT_NAMES
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        outputs = self.network(*inputs)
-        return tuple(outputs[name] for name in self.names)
+        with torch.autocast("cpu", torch.float16, enabled=self.in_half, cache_enabled=False):
+            outputs = self.network(*inputs)
+        return tuple(outputs[name].float() for name in self.names)
 
 
-def export_onnx(network: nn.Module, path: str | Path, check: bool = True) -> Path:
+def export_onnx(
+    network: nn.Module, path: str | Path, check: bool = True, half: bool = False
+) -> Path:
     """Write a network (see `mpmesh_core.networks`) as ONNX; an old file is replaced in one step.
 
     Args:
         network: exported in eval mode, on the CPU, as it is.
         path: the .onnx file; its folder is made.
         check: run the file with onnxruntime and compare (`check_parity`).
+        half: types as the torch engine has them on a GPU: convolutions and matrix products in
+            float16, the rest in float32. Inputs and outputs stay float32.
 
     Raises:
         NumericalError: the file does not compute what torch computes.
@@ -58,7 +67,10 @@ def export_onnx(network: nn.Module, path: str | Path, check: bool = True) -> Pat
     options: dict[str, Any] = {"opset_version": OPSET}
     if "dynamo" in inspect.signature(torch.onnx.export).parameters:
         options["dynamo"] = False  # the tracing exporter needs no further package
-    positional = _Positional(network).eval()  # the exporter gives back the mode it found
+    exported = copy.deepcopy(network) if half else network
+    if half:
+        make_half(exported)
+    positional = _Positional(exported, half).eval()  # the exporter gives back the mode it found
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # advice on the exporter's own internals
@@ -72,7 +84,7 @@ def export_onnx(network: nn.Module, path: str | Path, check: bool = True) -> Pat
                 **options,
             )
         if check:
-            check_parity(network, scratch)
+            check_parity(network, scratch, tolerance=HALF_TOLERANCE if half else TOLERANCE)
         os.replace(scratch, path)
     finally:
         scratch.unlink(missing_ok=True)

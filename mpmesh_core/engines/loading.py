@@ -1,11 +1,12 @@
 """engines.loading: where a network's backend is chosen, and nowhere else.
 
-`auto` takes torch where there is a CUDA GPU, else ONNX Runtime on the CPU. TensorRT has its place
-in the interface; its engine is not written yet, so asking for it is answered with an error.
+`auto` takes TensorRT where there are a CUDA GPU and its bindings, else torch where there is a CUDA
+GPU, else ONNX Runtime on the CPU.
 """
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
@@ -36,8 +37,10 @@ def choose_backend(backend: Backend = "auto", device: str = "auto") -> tuple[str
             f"backend {backend!r} is unknown; choose auto, tensorrt, torch or onnxruntime"
         )
     chosen = _choose_device(device, backend)
+    if backend == "auto" and chosen.type == "cuda":
+        return ("tensorrt" if find_spec("tensorrt") is not None else "torch"), chosen
     if backend == "auto":
-        return ("torch" if chosen.type == "cuda" else "onnxruntime"), chosen
+        return "onnxruntime", chosen
     if backend == "onnxruntime" and chosen.type == "cuda":
         raise UsageError("backend onnxruntime runs on the CPU here; use --device cpu or torch")
     return backend, chosen
@@ -66,7 +69,9 @@ def _choose_device(device: str, backend: str) -> torch.device:
     return chosen
 
 
-def load_engine(name: str, checkpoint: Path, backend: str, device: torch.device) -> Engine:
+def load_engine(
+    name: str, checkpoint: Path, backend: str, device: torch.device, max_people: int = 32
+) -> Engine:
     """Make the engine of one network.
 
     Args:
@@ -74,24 +79,25 @@ def load_engine(name: str, checkpoint: Path, backend: str, device: torch.device)
         checkpoint: its .safetensors file.
         backend: as `choose_backend` returned it.
         device: likewise.
+        max_people: the largest batch, for backends that have to know it.
 
     Raises:
-        UsageError: a backend that cannot run here.
         WeightsError, MissingFileError: an unusable checkpoint.
+        MissingPackageError, DeviceError: a backend that cannot run here.
     """
     if backend == "onnxruntime":
         from mpmesh_core.engines.onnx_cache import cached_onnx
         from mpmesh_core.engines.onnxruntime import OnnxRuntimeEngine
 
         return OnnxRuntimeEngine(name, cached_onnx(name, checkpoint))
-    if backend == "torch":
-        from mpmesh_core.engines.torch import TorchEngine
-        from mpmesh_core.networks.checkpoint import load_checkpoint
+    if backend == "tensorrt":
+        from mpmesh_core.engines.tensorrt_loading import load_tensorrt
 
-        network, metadata = load_checkpoint(checkpoint)
-        if metadata["kind"] != name:
-            raise WeightsError(f"{checkpoint} holds a {metadata['kind']}, not a {name}")
-        return TorchEngine(name, network, device)
-    raise UsageError(
-        "backend tensorrt is not part of this version; use --backend torch or onnxruntime"
-    )
+        return load_tensorrt(name, checkpoint, device, max_people)
+    from mpmesh_core.engines.torch import TorchEngine
+    from mpmesh_core.networks.checkpoint import load_checkpoint
+
+    network, metadata = load_checkpoint(checkpoint)
+    if metadata["kind"] != name:
+        raise WeightsError(f"{checkpoint} holds a {metadata['kind']}, not a {name}")
+    return TorchEngine(name, network, device)

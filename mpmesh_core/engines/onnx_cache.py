@@ -28,12 +28,13 @@ def cache_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "mpmesh"
 
 
-def cached_onnx(name: str, checkpoint: Path) -> Path:
+def cached_onnx(name: str, checkpoint: Path, half: bool = False) -> Path:
     """ONNX file of a checkpoint, exported where the cache does not have it.
 
     Args:
         name: detector, skeleton or refiner: what the checkpoint must hold.
         checkpoint: the .safetensors file.
+        half: see `export_onnx`.
 
     Raises:
         MissingFileError, WeightsError: no such checkpoint, or not of this kind.
@@ -46,7 +47,7 @@ def cached_onnx(name: str, checkpoint: Path) -> Path:
     except FileNotFoundError:
         raise MissingFileError(f"weights {checkpoint} do not exist") from None
     digest = hashlib.sha256(content + f"{CACHE_VERSION} {OPSET}".encode()).hexdigest()[:20]
-    path = cache_folder() / "onnx" / f"{name}-{digest}.onnx"
+    path = cache_folder() / "onnx" / f"{name}-{digest}{'-half' if half else ''}.onnx"
     if path.is_file():
         return path
     network, metadata = load_checkpoint(checkpoint)
@@ -54,7 +55,7 @@ def cached_onnx(name: str, checkpoint: Path) -> Path:
         raise WeightsError(f"{checkpoint} holds a {metadata['kind']}, not a {name}")
     logger.info("exporting %s to %s, once", checkpoint.name, path)
     try:
-        return export_onnx(network, path)
+        return export_onnx(network, path, half=half)
     except OSError as error:
         raise InputError(
             f"cache folder {path.parent} cannot be written ({error.strerror}); set "

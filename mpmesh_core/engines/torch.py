@@ -11,6 +11,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from mpmesh_core.engines.half import make_half
+
 
 class TorchEngine:
     """See `engines.base.Engine`."""
@@ -22,9 +24,11 @@ class TorchEngine:
         self.device = device
         self.input_names: tuple[str, ...] = tuple(network.INPUT_NAMES)  # type: ignore[arg-type]
         self.output_names: tuple[str, ...] = tuple(network.OUTPUT_NAMES)  # type: ignore[arg-type]
-        self._network = network.eval().to(device)
-        self._network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._half = device.type == "cuda"
+        self._network = network.eval()
+        if self._half:
+            make_half(self._network)
+        self._network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @torch.inference_mode()
     def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -1,14 +1,12 @@
 """joint_head: what the heatmaps' points say together (f^TS of the paper, and a second look at f^P).
 
 In   decoded (N, C1, G, G) and features (N, C2, S, S), with heatmaps (N, 29, ...) on both grids;
-     points3d (N, 29, 3) [m, pelvis-relative], points2d (N, 29, 2) [crop px], log_scale (N, 29);
-     maybe readings (N, 33, 7) of the landmark reader
+     points3d (N, 29, 3) [m, pelvis-relative], points2d (N, 29, 2) [crop px], log_scale (N, 29)
 Out  JointReading: corrections of points3d, points2d and log_scale, twist (N, 23, 2), betas (N, 10)
 
 A heatmap sees one point at a time, so where depth is uncertain it shrinks towards the middle. Here
-every point is a token (the features under its heatmap, where it was found, what the landmark
-reader says), and a small transformer lets them agree on bone lengths, symmetry and what a body can
-do.
+every point is a token (the features under its heatmap, where it was found), and a small transformer
+lets them agree on bone lengths, symmetry and what a body can do.
 """
 
 from __future__ import annotations
@@ -18,7 +16,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from mpmesh_core.networks.landmark_reader import LANDMARKS, NUMBERS
 from mpmesh_core.networks.transformer import Layer
 
 POINTS = 29
@@ -45,16 +42,13 @@ class JointHead(nn.Module):
         self,
         decoded: int,
         features: int,
-        reader: bool = False,
+        fine: int = 0,
         width: int = 192,
         layers: int = 3,
     ) -> None:
         super().__init__()
-        if reader:
-            self.mix = nn.Linear(LANDMARKS, POINTS)  # which landmarks speak of a point
-            self.reading = nn.Linear(NUMBERS, width)
-            self.readings = nn.Linear(LANDMARKS * NUMBERS, width)
         self.local = nn.Linear(decoded + features, width)
+        self.fine = nn.Linear(fine, width, bias=False) if fine else None
         self.whole = nn.Linear(features, width)
         self.place = nn.Linear(3 + 2 + 1, width)
         self.name = nn.Parameter(torch.randn(POINTS, width) * 0.02)
@@ -77,23 +71,23 @@ class JointHead(nn.Module):
         points3d: Tensor,
         points2d: Tensor,
         log_scale: Tensor,
-        readings: Tensor | None = None,
+        under_fine: Tensor | None = None,
     ) -> JointReading:
         """Read the points.
 
         Args:
             under: (N, 29, C1 + C2) mean of the maps under each point's heatmap.
             features: (N, C2, S, S).
-            points3d, points2d, log_scale, readings: see the module.
+            points3d, points2d, log_scale: see the module.
+            under_fine: (N, 29, fine) mean of the fine map, where there is one.
         """
         place = torch.cat(
             (points3d / _METRES, points2d / _HALF_CROP - 1, log_scale.unsqueeze(-1)), -1
         )
         whole = self.whole(features.mean((2, 3)).float())
         tokens = self.local(under) + self.place(place) + self.name + whole.unsqueeze(1)
-        if readings is not None:
-            tokens = tokens + self.reading(self.mix(readings.transpose(1, 2)).transpose(1, 2))
-            tokens = tokens + self.readings(readings.flatten(1)).unsqueeze(1)
+        if self.fine is not None:
+            tokens = tokens + self.fine(under_fine)
         for layer in self.layers:
             tokens = layer(tokens)
         tokens = self.norm(tokens)

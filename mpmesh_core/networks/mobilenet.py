@@ -1,7 +1,8 @@
 """mobilenet: backbones of inverted residuals, for the `light` networks.
 
 In   image (N, 3, H, W), RGB in -1..1, H and W multiples of 32
-Out  features at stride 16 (N, lateral_channels, H/16, W/16) and 32 (N, top_channels, H/32, W/32)
+Out  features at stride 16 (N, lateral_channels, H/16, W/16) and 32 (N, top_channels, H/32, W/32);
+     `early` stops at stride 8 (N, early_channels, H/8, W/8)
 
 Kernels at stride 2 look at pixels 2i-1..2i+1 (padding 1), so cell i at stride s is centred on pixel
 s i. MobileNetV2's published weights come from 2i..2i+2; that differs by a shift of one pixel, so
@@ -58,6 +59,21 @@ LAYOUTS = {
             (6, 40, 3, 2, 3),
             (6, 56, 3, 1, 5),
             (6, 96, 4, 2, 5),
+        ),
+        top=576,
+        mixed_top=True,
+    ),
+    # the same with more blocks where they are cheap
+    "blazepose-deep": Layout(
+        stem=24,
+        stages=(
+            (1, 8, 1, 1, 3),
+            (4, 16, 1, 2, 3),
+            (6, 16, 1, 1, 3),
+            (6, 24, 2, 2, 5),
+            (6, 40, 4, 2, 3),
+            (6, 56, 6, 1, 5),
+            (6, 96, 8, 2, 5),
         ),
         top=576,
         mixed_top=True,
@@ -154,7 +170,7 @@ class MobileNet(nn.Module):
                 channels, stride = outputs, stride * step
             stages.append(nn.Sequential(*blocks))
             if stride <= 8:
-                self._stride8 = len(stages)
+                self._stride8, self.early_channels = len(stages), channels
             if stride <= 16:
                 self._stride16, self.lateral_channels = len(stages), channels
         self.stages = nn.ModuleList(stages)
@@ -190,15 +206,11 @@ class MobileNet(nn.Module):
             x = stage(x)
         return lateral, self.top(x)
 
-    def late_stages(self) -> list[nn.Module]:
-        """The stages after stride 8."""
-        return list(self.stages[self._stride8 :])
-
     def fuse_early(self, stages: int) -> None:
         """In training mode, run stem and first stages as one faster copy with folded norms.
 
         For stages that don't learn; at most those up to stride 8. The copy is no part of the
-        state and is not made anew when the weights change.
+        state, stays on the device that it was made on, and is not made anew when weights change.
         """
         self._fused_stages = min(stages, self._stride8)
         self._fused = [folded_copy(nn.Sequential(self.stem, *self.stages[: self._fused_stages]))]

@@ -32,7 +32,6 @@ from mpmesh_core.networks.heatmaps import (
     spatial_softmax,
 )
 from mpmesh_core.networks.joint_head import POINTS, JointHead
-from mpmesh_core.networks.landmark_reader import LandmarkReader
 from mpmesh_core.networks.mobilenet import LAYOUTS, ConvNorm, MobileNet
 from mpmesh_core.networks.resnet import RESNET_CHANNELS, ResNet50
 
@@ -44,6 +43,7 @@ CONFIDENCE_SCALE_PX = 8.0
 _FEATURE_STRIDE, _LATERAL_STRIDE = 32, 16  # [px]
 _CENTRED_OFFSET = 16.0  # [px] of the paper variant's first cell (see `resnet`)
 _DECODER_BLOCKS = 3
+_FINE_STRIDE, _FINE_RING, _FINE_BLOCKS = 8, 2, 2
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,9 @@ class SkeletonConfig:
 
     variant: str = "light"  # light: MobileNet, decoder at stride 16; paper: ResNet-50, stride 32
     backbone: str = "mobilenetv2"  # of the light variant, one of `mobilenet.LAYOUTS`
-    reader: bool = False  # a landmark reader beside it; for the backbone blazepose
     features: int = 256  # channels of F_img (light; the paper variant has ResNet's 2048)
     hidden: int = 192  # channels of the decoder
+    fine: int = 0  # channels of a map at stride 8 that sharpens image points (light; 0: none)
     depth_bins: int = 8
     box: float = 2.2  # [m]
 
@@ -72,23 +72,48 @@ class PointMaps(NamedTuple):
     centres2d: tuple[Tensor, ...]  # [crop px], each (G,)
 
 
+class DecodedMaps(NamedTuple):
+    """What the heads read."""
+
+    coarse: Tensor  # (N, hidden, D, D)
+    fine: Tensor | None  # (N, fine, 2D - 1, 2D - 1)
+
+
 class PointHead(nn.Module):
-    """One 1x1 convolution to metric volumes, image heatmaps and error maps of J points."""
+    """One 1x1 convolution to metric volumes, image heatmaps and error maps of J points.
+
+    Where there is a fine map, image heatmaps and error maps are brought to its cells, and another
+    1x1 convolution corrects the heatmaps; untrained, it adds nothing.
+    """
 
     def __init__(self, channels: int, points: int, config: SkeletonConfig) -> None:
         super().__init__()
         self.points, self.depth, self.box = points, config.depth_bins, config.box
         self.conv = nn.Conv2d(channels, points * (config.depth_bins + 2), 1)
         nn.init.normal_(self.conv.weight, std=0.1)
+        self.sharpen = nn.Conv2d(config.fine, points, 1) if config.fine else None
+        if self.sharpen is not None:
+            nn.init.zeros_(self.sharpen.weight)
+            nn.init.zeros_(self.sharpen.bias)  # type: ignore[arg-type]
 
-    def forward(self, decoded: Tensor, centres: Tensor) -> PointMaps:
-        """(N, channels, G, G) decoder output and (G,) cell centres to points."""
+    def forward(self, decoded: Tensor, fine: Tensor | None, centres: Tensor) -> PointMaps:
+        """Maps to points.
+
+        Args:
+            decoded: (N, channels, D, D) decoder output.
+            fine: (N, fine, G, G) fine map, or None where there is none, and then G = D.
+            centres: (G,) centres of the image heatmaps' cells [crop px].
+        """
         maps = self.conv(decoded).float()
         batch, cells = maps.shape[0], int(maps.shape[-1])
         maps = maps.reshape(batch, self.depth + 2, self.points, cells, cells)
         volumes = spatial_softmax(maps[:, : self.depth].transpose(1, 2), 3)
-        heatmaps = spatial_softmax(maps[:, self.depth], 2)
-        log_scale = (heatmaps * maps[:, self.depth + 1]).sum((-2, -1))
+        scores, errors = maps[:, self.depth], maps[:, self.depth + 1]
+        if self.sharpen is not None and fine is not None:
+            scores = _finer(scores) + self.sharpen(fine).float()
+            errors = _finer(errors)
+        heatmaps = spatial_softmax(scores, 2)
+        log_scale = (heatmaps * errors).sum((-2, -1))
         in_box, in_crop = marginals_3d(volumes), marginals_2d(heatmaps)
         cells3d, cells2d = box_centres(in_box, self.box), (centres, centres)
         return PointMaps(
@@ -124,6 +149,33 @@ class Decoder(nn.Module):
         return self.mix(F.pad(F.relu(x), (RING,) * 4))
 
 
+class FineMap(nn.Module):
+    """The decoder's map on cells of half the size, joined with the backbone's at stride 8."""
+
+    def __init__(self, hidden: int, early: int, channels: int) -> None:
+        super().__init__()
+        self.top = ConvNorm(hidden, channels, linear=True)
+        self.lateral = ConvNorm(early, channels, linear=True)
+        blocks = [
+            nn.Sequential(
+                ConvNorm(channels, channels, 5, groups=channels), ConvNorm(channels, channels)
+            )
+            for _ in range(_FINE_BLOCKS)
+        ]
+        self.mix = nn.Sequential(*blocks)
+
+    def forward(self, decoded: Tensor, early: Tensor) -> Tensor:
+        """(N, hidden, D, D) and (N, early, 4S, 4S) to (N, channels, 2D - 1, 2D - 1)."""
+        around = (_FINE_RING, _FINE_RING - 1) * 2
+        return self.mix(F.relu(_finer(self.top(decoded)) + F.pad(self.lateral(early), around)))
+
+
+def _finer(maps: Tensor) -> Tensor:
+    """Maps (N, C, D, D) with a cell between any two neighbours, (N, C, 2D - 1, 2D - 1)."""
+    cells = 2 * int(maps.shape[-1]) - 1
+    return F.interpolate(maps, (cells, cells), mode="bilinear", align_corners=True)
+
+
 class SkeletonNetwork(nn.Module):
     """3D skeleton, twist and shape of the person in each crop."""
 
@@ -142,8 +194,6 @@ class SkeletonNetwork(nn.Module):
             raise WeightsError(
                 f"unknown backbone {config.backbone!r}: expected {' or '.join(LAYOUTS)}"
             )
-        if config.reader and (config.variant, config.backbone) != ("light", "blazepose"):
-            raise WeightsError("a landmark reader needs the light variant on blazepose")
         self.backbone: MobileNet | ResNet50
         self.neck: nn.Module
         if config.variant == "light":
@@ -154,12 +204,16 @@ class SkeletonNetwork(nn.Module):
             self.backbone, channels, lateral = ResNet50(), RESNET_CHANNELS, 0
             self.neck = nn.Identity()
         self.decoder = Decoder(channels, lateral, config.hidden)
+        self.fine: FineMap | None = None
+        if config.fine:
+            if not isinstance(self.backbone, MobileNet):
+                raise WeightsError("only the light variant has a fine map: set fine to 0")
+            self.fine = FineMap(config.hidden, self.backbone.early_channels, config.fine)
         self.head = PointHead(config.hidden, POINTS, config)
         self.extra = nn.ModuleDict(
             {name: PointHead(config.hidden, n, config) for name, n in EXTRA_POINTS.items()}
         )
-        self.reader: LandmarkReader | None = LandmarkReader() if config.reader else None
-        self.joints = JointHead(config.hidden, channels, config.reader)
+        self.joints = JointHead(config.hidden, channels, config.fine)
 
     @property
     def variant(self) -> str:
@@ -187,23 +241,21 @@ class SkeletonNetwork(nn.Module):
         """Crops to skeletons; see the module docstring for names, shapes and units."""
         return self.outputs(image)[0]
 
-    def outputs(self, image: Tensor) -> tuple[dict[str, Tensor], PointMaps, Tensor]:
-        """What `forward` returns, the points' maps, and the map that `extra_points` reads."""
-        lateral, top, readings = self._look(image / 127.5 - 1.0)
-        features = self.neck(top)
-        decoded = self.decoder(features, lateral)
-        maps = self.head(decoded, self._grid(decoded).centres(decoded.device))
+    def outputs(self, image: Tensor) -> tuple[dict[str, Tensor], PointMaps, DecodedMaps]:
+        """What `forward` returns, the points' maps, and what `extra_points` reads."""
+        features, decoded = self._look(image / 127.5 - 1.0)
+        maps = self.head(decoded.coarse, decoded.fine, self._centres(decoded))
         points3d = maps.points3d - maps.points3d[:, :1]
-        folded = self._fold(maps.heatmaps, features, decoded)
+        on_coarse, on_features = self._fold(maps.heatmaps, decoded, features)
         # Heatmaps learn from their own losses alone; the head's go into the features.
-        under = torch.cat((_under(maps.heatmaps, decoded), _under(folded, features)), -1)
+        under = torch.cat((_under(on_coarse, decoded.coarse), _under(on_features, features)), -1)
         reading = self.joints(
             under,
             features,
             points3d.detach(),
             maps.points2d.detach(),
             maps.log_scale.detach(),
-            readings,
+            None if decoded.fine is None else _under(maps.heatmaps, decoded.fine),
         )
         points3d = points3d.detach() + reading.shift3d
         log_scale = (maps.log_scale.detach() + reading.log_scale).clamp(-1, 7)
@@ -214,35 +266,58 @@ class SkeletonNetwork(nn.Module):
             "twist": reading.twist,
             "betas": reading.betas,
             "features": features.float(),
-            "heatmaps": folded[:, :JOINTS],
+            "heatmaps": on_features[:, :JOINTS],
         }
         return found, maps, decoded
 
-    def _look(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Features at two strides, and the landmark reader's numbers where there is one."""
-        if self.reader is None:
-            return *self.backbone(image), None
-        early = cast(MobileNet, self.backbone).early(image)
-        return *cast(MobileNet, self.backbone).late(early), self.reader(early)
+    def extra_points(self, decoded: DecodedMaps) -> dict[str, PointMaps]:
+        """Points of the training-only conventions, from the decoder's maps."""
+        centres = self._centres(decoded)
+        return {
+            name: head(decoded.coarse, decoded.fine, centres) for name, head in self.extra.items()
+        }
 
-    def extra_points(self, decoded: Tensor) -> dict[str, PointMaps]:
-        """Points of the training-only conventions, from the decoder's map."""
-        centres = self._grid(decoded).centres(decoded.device)
-        return {name: head(decoded, centres) for name, head in self.extra.items()}
+    def _look(self, image: Tensor) -> tuple[Tensor, DecodedMaps]:
+        """F_img and the decoder's maps of pictures in -1..1."""
+        if self.fine is None:
+            lateral, top = self.backbone(image)
+            features = self.neck(top)
+            return features, DecodedMaps(self.decoder(features, lateral), None)
+        backbone = cast(MobileNet, self.backbone)
+        early = backbone.early(image)
+        lateral, top = backbone.late(early)
+        features = self.neck(top)
+        decoded = self.decoder(features, lateral)
+        return features, DecodedMaps(decoded, self.fine(decoded, early))
 
-    def _grid(self, decoded: Tensor) -> Grid:
-        """Where the cells of the decoder's map lie in the crop."""
-        cells = int(decoded.shape[-1])
+    def _grid(self, decoded: DecodedMaps) -> Grid:
+        """Where the cells of the decoder's coarse map lie in the crop."""
+        cells = int(decoded.coarse.shape[-1])
         if self.variant == "light":  # MobileNet's cells begin at pixel 0
             return Grid(cells, _LATERAL_STRIDE, 0.0)
         return Grid(cells, _FEATURE_STRIDE, _CENTRED_OFFSET)
 
-    def _fold(self, heatmaps: Tensor, features: Tensor, decoded: Tensor) -> Tensor:
-        """Heatmaps (N, J, G, G) on the cells of the feature map, (N, J, S, S)."""
-        grid = self._grid(decoded)
-        coarse = Grid(int(features.shape[-1]), _FEATURE_STRIDE, grid.offset, ring=0)
-        fold = grid.fold(coarse, heatmaps.device)
-        return fold @ heatmaps @ fold.T
+    def _fine_grid(self, decoded: DecodedMaps) -> Grid:
+        """Where the cells of the image heatmaps lie."""
+        if decoded.fine is None:
+            return self._grid(decoded)
+        return Grid(int(decoded.fine.shape[-1]), _FINE_STRIDE, 0.0, _FINE_RING)
+
+    def _centres(self, decoded: DecodedMaps) -> Tensor:
+        return self._fine_grid(decoded).centres(decoded.coarse.device)
+
+    def _fold(
+        self, heatmaps: Tensor, decoded: DecodedMaps, features: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Heatmaps (N, J, G, G) on the cells of the coarse map and of the features."""
+        grid, coarse = self._fine_grid(decoded), self._grid(decoded)
+        top = Grid(int(features.shape[-1]), _FEATURE_STRIDE, coarse.offset, ring=0)
+        to_top = grid.fold(top, heatmaps.device)
+        on_features = to_top @ heatmaps @ to_top.T
+        if decoded.fine is None:
+            return heatmaps, on_features
+        to_coarse = grid.fold(coarse, heatmaps.device)
+        return to_coarse @ heatmaps @ to_coarse.T, on_features
 
 
 def _under(heatmaps: Tensor, cells: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
@@ -20,8 +21,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from mpmesh_core.errors import InputError, MissingFileError
-from mpmesh_core.networks.landmark_reader import LandmarkReader
-from mpmesh_core.networks.mobilenet import ConvNorm, MobileNet
+from mpmesh_core.networks.mobilenet import ConvNorm, InvertedResidual, MobileNet
 
 # fields of the TensorFlow Lite schema (schema.fbs), by table
 _MODEL_SUBGRAPHS, _MODEL_BUFFERS = 2, 4
@@ -103,48 +103,25 @@ def start_from_tflite(
 
 
 @torch.no_grad()
-def read_landmarks(reader: LandmarkReader, backbone: MobileNet, path: str | Path) -> None:
-    """Give a landmark reader the second half of the file that a backbone was started from.
+def deepen(deep: MobileNet, shallow: MobileNet) -> None:
+    """Give a backbone the weights of one with fewer blocks; blocks of its own begin as identity.
 
     Args:
-        reader: changed in place; its stages become those of the backbone.
-        backbone: as `start_from_tflite` left it.
-        path: the .tflite file.
-
-    Raises:
-        InputError: the file ends otherwise than MediaPipe's pose landmark network.
+        deep: changed in place.
+        shallow: of a layout that differs in `repeats` alone.
     """
-    for own, theirs in zip(
-        reader.published(), (nn.Sequential(*backbone.late_stages()), backbone.top)
-    ):
-        own.load_state_dict(theirs.state_dict())
-    plain = reader.plain_convolutions()
-    stored = read_tflite_convolutions(path)
-    first = next(
-        (
-            place
-            for place in range(len(stored))
-            if all(_fits(c, s) for c, s in zip(plain, stored[place:]))
-            and place + len(plain) <= len(stored)
-        ),
-        None,
-    )
-    if first is None:
-        raise InputError(f"{path} holds no trunk of MediaPipe's pose landmark network (lite)")
-    for conv, source in zip(plain, stored[first:]):
-        conv.weight.copy_(_torch_kernel(conv, source))
-        assert conv.bias is not None  # all of them have one
-        conv.bias.copy_(torch.from_numpy(source.bias))
+    known = shallow.state_dict()
+    deep.load_state_dict(deep.state_dict() | known)
+    for name, block in deep.named_modules():
+        if isinstance(block, InvertedResidual) and f"{name}.layers.0.0.weight" not in known:
+            last = cast(ConvNorm, block.layers[-1])
+            nn.init.zeros_(last.norm.weight)
 
 
 def _torch_kernel(conv: nn.Conv2d, source: FoldedConv) -> Tensor:
     """(outputs, height, width, inputs) or, depthwise, (1, height, width, channels) to torch's."""
     axes = (3, 0, 1, 2) if conv.groups > 1 else (0, 3, 1, 2)
     return torch.from_numpy(source.weight.transpose(axes).copy())
-
-
-def _fits(conv: nn.Conv2d, source: FoldedConv) -> bool:
-    return bool(_torch_kernel(conv, source).shape == conv.weight.shape)
 
 
 def _recreate_norms(

@@ -7,14 +7,15 @@ have seen.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 
 from mpmesh_core.errors import WeightsError
 from mpmesh_core.networks.checkpoint import load_checkpoint
@@ -25,6 +26,9 @@ from mpmesh_core.training.skeleton_data import PeopleStore
 from mpmesh_core.training.skeleton_losses import LossWeights, skeleton_losses
 from mpmesh_core.training.skeleton_validation import validate_skeleton
 from mpmesh_core.training.trainer import Trainer, TrainingRun
+
+_ENDLESS = 1 << 40  # steps
+_AHEAD = 2  # batches a worker
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +41,6 @@ class SkeletonTraining(TrainingRun):
     size: int = 256  # side of the crops [px]; smaller trains faster
     head_rate: float = 4e-3  # highest learning rate of decoder and heatmap heads
     joint_rate: float = 1e-3  # of the joint head: transformers bear less
-    reader_rate: float = 3e-4  # of the landmark reader's trunk
     frozen_stages: int = 2  # of the light backbone, which keep their starting weights
     absolute_from: float = 0.6  # part of the schedule before the absolute loss counts
     precision: str = "bf16-mixed"
@@ -58,15 +61,19 @@ class _Predict(nn.Module):
         return found, {"points": maps, **self.network.extra_points(decoded)}
 
 
-class Batches:
-    """Batches by step number, made ahead in a thread."""
+class Batches(Dataset[dict[str, Tensor]]):
+    """Batches by step number."""
 
     def __init__(self, config: SkeletonTraining, rank: int) -> None:
         self._config, self._rank = config, rank
         self._stores = [PeopleStore(folder) for folder in config.stores]
         self._shares = np.array(list(config.stores.values())) / sum(config.stores.values())
 
-    def make(self, step: int) -> dict[str, Tensor]:
+    def __reduce__(self) -> tuple[type[Batches], tuple[SkeletonTraining, int]]:
+        """Workers open the stores anew instead of getting a copy of the pictures."""
+        return Batches, (self._config, self._rank)
+
+    def __getitem__(self, step: int) -> dict[str, Tensor]:
         """The batch of one step."""
         config = self._config
         rng = np.random.default_rng((config.seed, step, self._rank))
@@ -79,20 +86,28 @@ class Batches:
         return {name: torch.from_numpy(np.stack([s[name] for s in samples])) for name in samples[0]}
 
     def from_step(self, first: int) -> Iterator[dict[str, Tensor]]:
-        """Batches without end, one made ahead."""
-        with ThreadPoolExecutor(1) as pool:
-            ahead = pool.submit(self.make, first)
-            step = first
-            while True:
-                batch = ahead.result()
-                ahead = pool.submit(self.make, step + 1)
-                yield batch
-                step += 1
+        """Batches without end, made ahead by worker processes."""
+        workers = self._config.workers
+        loader = DataLoader(
+            self,
+            batch_size=None,
+            sampler=range(first, _ENDLESS),
+            num_workers=workers,
+            prefetch_factor=_AHEAD if workers else None,
+            worker_init_fn=_one_thread,
+            # a forked process waits for ever for the threads that OpenCV had before
+            multiprocessing_context="spawn" if workers else None,
+            pin_memory=self._config.accelerator == "cuda",
+        )
+        yield from loader
+
+
+def _one_thread(worker: int) -> None:
+    cv2.setNumThreads(1)
 
 
 def freeze_early(network: SkeletonNetwork, stages: int) -> None:
-    """Keep stem and first stages of a MobileNet as they are, their norms' statistics too; and so
-    the published stages of a landmark reader.
+    """Keep stem and first stages of a MobileNet as they are, their norms' statistics too.
 
     With more stages than there are, its top layer stays as well.
     """
@@ -100,8 +115,6 @@ def freeze_early(network: SkeletonNetwork, stages: int) -> None:
         return
     backbone = cast(MobileNet, network.backbone)
     parts = [backbone.stem, *backbone.stages, backbone.top][: stages + 1]
-    if network.reader is not None:
-        parts += network.reader.published()
     for part in parts:
         part.requires_grad_(False)
         part.eval()
@@ -114,13 +127,11 @@ class SkeletonTrainer(Trainer[SkeletonTraining, dict[str, Tensor]]):
 
     def start(self) -> SkeletonNetwork:
         """A checkpoint's network, or a new one; early stages frozen."""
-        network = _starting_network(self.config)
+        network = _starting_network(self.config).to(self.fabric.device)
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         freeze_early(network, self.config.frozen_stages)
         if self.config.frozen_stages and isinstance(network.backbone, MobileNet):
             network.backbone.fuse_early(self.config.frozen_stages)
-            if network.reader is not None:
-                network.reader.fuse()
         return network
 
     def parameter_groups(self) -> list[dict[str, Any]]:
@@ -129,7 +140,6 @@ class SkeletonTrainer(Trainer[SkeletonTraining, dict[str, Tensor]]):
         rates = {
             "backbone": config.rate,
             "joints": config.joint_rate,
-            "reader": config.reader_rate,
         }
         groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
         for name, parameter in self.network.named_parameters():

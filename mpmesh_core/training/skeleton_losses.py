@@ -18,7 +18,7 @@ from mpmesh_core.networks.skeleton import CONFIDENCE_SCALE_PX, EXTRA_POINTS, Poi
 from mpmesh_core.placement import place
 
 _CERTAIN_DEPTH = 10.0  # [m]
-_SPREAD_METRES, _SPREAD_PX = 0.14, 12.0  # wanted width of heatmaps; px of a 256 px crop
+_SPREAD_METRES, _SPREAD_PX = 0.14, 9.0  # wanted width of heatmaps; px of a 256 px crop
 _LOG_CONFIDENCE_PX = math.log(CONFIDENCE_SCALE_PX)
 _FARTHEST_OFF = 2.0  # [m]; an error beyond that pulls no more
 
@@ -181,7 +181,7 @@ def spread_loss(
     """
     errors = truth.new_zeros(truth.shape[:-1])
     for axis, (found, cells) in enumerate(zip(marginals, centres)):
-        deviation = max(width, 0.6 * float(cells[1] - cells[0]))
+        deviation = (0.6 * (cells[1] - cells[0])).clamp(min=width)
         wanted = -0.5 * ((cells - truth[..., axis : axis + 1]) / deviation).square()
         target = wanted.log_softmax(-1)
         errors = errors + (target.exp() * (target - (found + 1e-9).log())).sum(-1)

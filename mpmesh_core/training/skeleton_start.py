@@ -15,7 +15,7 @@ from mpmesh_core.errors import WeightsError
 from mpmesh_core.networks.checkpoint import read_checkpoint, save_checkpoint
 from mpmesh_core.networks.mobilenet import MobileNet
 from mpmesh_core.networks.skeleton import SkeletonConfig, SkeletonNetwork
-from mpmesh_core.training.backbone_init import read_landmarks, start_from_tflite
+from mpmesh_core.training.backbone_init import deepen, start_from_tflite
 from mpmesh_core.training.labels import (
     LabelledImage,
     keypoint_image_names,
@@ -35,9 +35,13 @@ from mpmesh_core.training.skeleton_sources import (
 CALIBRATION_PHOTOS = 96
 CALIBRATION_SIZE = 192  # [px]
 _STARTS = {
-    "mobilenetv2": ("coral/tf2_mobilenet_v2_1.0_224_ptq.tflite", False),
-    "blazepose": ("mediapipe-pose/pose_landmark_lite.tflite", True),
+    "mobilenetv2": ("mobilenetv2", "coral/tf2_mobilenet_v2_1.0_224_ptq.tflite", False),
+    "blazepose": ("blazepose", "mediapipe-pose/pose_landmark_lite.tflite", True),
+    "blazepose-deep": ("blazepose", "mediapipe-pose/pose_landmark_lite.tflite", True),
 }
+"""Backbone -> layout of the published one that it starts from, its file, whether that one takes
+pictures in 0..1."""
+FINE_CHANNELS = 64
 LEAST_HEIGHT = 64.0  # [px] of a street photo's people
 LSP_HELD_OUT = 200  # photos at the end, which validation takes
 
@@ -45,7 +49,7 @@ LSP_HELD_OUT = 200  # photos at the end, which validation takes
 def skeleton_start(
     data: Path,
     output: Path,
-    backbone: str = "blazepose",
+    backbone: str = "blazepose-deep",
     seed: int = 0,
     older: Path | None = None,
 ) -> Path:
@@ -57,22 +61,24 @@ def skeleton_start(
     Args:
         data: data folder with teachers/ and train2d.
         output: the checkpoint.
-        backbone: `mobilenetv2` (ImageNet) or `blazepose` (MediaPipe's landmark network).
+        backbone: `mobilenetv2` (ImageNet), `blazepose` (MediaPipe's landmark network) or
+            `blazepose-deep`.
         seed: of the rest of the network.
-        older: a skeleton checkpoint on the same backbone, whose weights are taken wherever name
-            and shape agree: so a network that got new parts goes on from what it knew.
+        older: a skeleton checkpoint on this backbone or on the published one, whose weights are
+            taken wherever name and shape agree: so a network that got new parts goes on from what
+            it knew.
 
     Raises:
         WeightsError: `older` is no such checkpoint.
     """
     torch.manual_seed(seed)
-    network = SkeletonNetwork(SkeletonConfig(backbone=backbone, reader=backbone == "blazepose"))
+    network = SkeletonNetwork(SkeletonConfig(backbone=backbone, fine=FINE_CHANNELS))
     assert isinstance(network.backbone, MobileNet)  # the default variant is the light one
-    file, from_zero = _STARTS[backbone]
+    layout, file, from_zero = _STARTS[backbone]
+    published = MobileNet(layout)
     photos = _calibration_photos(data / "train2d")
-    start_from_tflite(network.backbone, data / "teachers" / file, photos, from_zero)
-    if network.reader is not None:
-        read_landmarks(network.reader, network.backbone, data / "teachers" / file)
+    start_from_tflite(published, data / "teachers" / file, photos, from_zero)
+    deepen(network.backbone, published)
     if older is not None:
         take_over(network, older)
     save_checkpoint(output, network, network.config_dict())
@@ -86,14 +92,15 @@ def take_over(network: SkeletonNetwork, older: Path) -> None:
         WeightsError: no skeleton checkpoint, or one on another backbone.
     """
     header, tensors = read_checkpoint(older)
-    if (header["kind"], header["config"].get("backbone")) != (
-        SkeletonNetwork.KIND,
-        network.config.backbone,
+    own, published = network.config.backbone, _STARTS[network.config.backbone][0]
+    if header["kind"] != SkeletonNetwork.KIND or header["config"].get("backbone") not in (
+        own,
+        published,
     ):
-        raise WeightsError(f"{older} is no skeleton network on {network.config.backbone}")
-    own = network.state_dict()
-    known = {k: v for k, v in tensors.items() if k in own and own[k].shape == v.shape}
-    network.load_state_dict(own | known)
+        raise WeightsError(f"{older} is no skeleton network on {own}")
+    state = network.state_dict()
+    known = {k: v for k, v in tensors.items() if k in state and state[k].shape == v.shape}
+    network.load_state_dict(state | known)
 
 
 def _calibration_photos(folder: Path) -> Tensor:
@@ -142,7 +149,8 @@ def _street_photos(data: Path) -> Iterator[LabelledImage]:
     teachers, folder = Teachers(data / "teachers"), data / "train2d"
     tests = keypoint_image_names(folder / "person_keypoints_derived.json")
     photos = chain(
-        read_pennfudan(folder / "pennfudan"), read_coco_subset(folder / "coco128x2", exclude=tests)
+        read_pennfudan(folder / "pennfudan"),
+        read_coco_subset(folder / "coco128x2", exclude=tests),
     )
     for photo in photos:
         yield teachers.label_2d(photo, LEAST_HEIGHT)

@@ -43,6 +43,7 @@ class TrainingRun:
     accelerator: str = "cpu"
     precision: str = "32-true"
     threads: int = 2
+    workers: int = 1  # processes that make batches ahead, per device
     save_every: int = 500  # [steps]
     log_every: int = 20  # [steps]
 
@@ -61,10 +62,12 @@ def one_cycle(progress: float, warmup: float) -> float:
 @torch.no_grad()
 def update_average(average: nn.Module, network: nn.Module, decay: float) -> None:
     """Move the averaged weights (and running statistics) towards the current ones."""
-    for mean, value in zip(average.state_dict().values(), network.state_dict().values()):
-        if mean.is_floating_point():
-            mean.lerp_(value.to(mean.dtype), 1 - decay)
-        else:
+    pairs = list(zip(average.state_dict().values(), network.state_dict().values()))
+    means = [mean for mean, _ in pairs if mean.is_floating_point()]
+    values = [value for mean, value in pairs if mean.is_floating_point()]
+    torch._foreach_lerp_(means, values, 1 - decay)  # hundreds of tensors in a few kernels
+    for mean, value in pairs:
+        if not mean.is_floating_point():
             mean.copy_(value)
 
 
@@ -174,7 +177,8 @@ class Trainer(ABC, Generic[Config, Batch]):
         decay = min(self.config.average, (1 + self.step) / (10 + self.step))
         update_average(self.average, self.network, decay)
         terms["loss"] = loss
-        return {name: float(value.detach()) for name, value in terms.items()}
+        values = torch.stack([value.detach() for value in terms.values()]).tolist()  # one transfer
+        return dict(zip(terms, values))
 
     def save(self) -> None:
         """The state to resume from; then scores and checkpoint of the averaged weights."""

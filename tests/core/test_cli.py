@@ -14,13 +14,18 @@ from mpmesh_core import cli
 from mpmesh_core.outputs import read_results
 
 COMMANDS = [
+    ["replay"],
     ["run"],
     ["demo"],
+    ["replay"],
     ["bench"],
     ["export"],
     ["body", "build"],
     ["body", "info"],
     ["body", "render"],
+    ["engine", "build"],
+    ["engine", "info"],
+    ["engine", "check"],
     ["evaluate", "photos"],
     ["evaluate", "studio"],
     ["evaluate", "demo"],

@@ -9,7 +9,7 @@ from torch import Tensor
 from mpmesh_core.camera import Camera
 from mpmesh_core.crop import CropCameras, look_at
 from mpmesh_core.doubles import coincidence, distinct, shared
-from mpmesh_core.types import Detections, Skeletons
+from mpmesh_core.types import Skeletons
 
 CAMERA = Camera.from_fov(640, 480)
 
@@ -28,14 +28,14 @@ def skeletons(pixels: Tensor) -> Skeletons:
     )
 
 
-def seen_through(boxes: Tensor, picture: Tensor) -> tuple[Detections, Skeletons, CropCameras]:
+def seen_through(boxes: Tensor, picture: Tensor) -> tuple[Tensor, Skeletons, CropCameras]:
     """People at picture pixels (N, 29, 2), each in the crop of its own box."""
     crops = look_at(boxes, CAMERA)
     K = torch.from_numpy(CAMERA.K.copy()).float()
     rays = torch.cat((picture, torch.ones_like(picture[..., :1])), -1) @ torch.linalg.inv(K).mT
     turned = rays @ crops.R_crop_cam.mT @ crops.K.mT
     found = skeletons(turned[..., :2] / turned[..., 2:])
-    return Detections(boxes.numpy(), np.ones(len(boxes), np.float32)), found, crops
+    return boxes, found, crops
 
 
 def person(seed: int = 0) -> Tensor:
@@ -49,14 +49,14 @@ BOXES = torch.tensor([[200.0, 100, 420, 400], [190.0, 130, 410, 420], [210.0, 90
 def test_three_boxes_one_person() -> None:
     points = person()
     people = torch.stack((points, points + 3, points - 3))
-    assert distinct(*seen_through(BOXES, people)).tolist() == [0]
+    assert distinct(*seen_through(BOXES, people)).tolist() == [True, False, False]
 
 
 def test_neighbours_stay() -> None:
     points = person()
     apart = torch.tensor([60.0, 0])
     people = torch.stack((points, points + apart, points - apart))
-    assert distinct(*seen_through(BOXES, people)).tolist() == [0, 1, 2]
+    assert distinct(*seen_through(BOXES, people)).tolist() == [True, True, True]
 
 
 def test_same_skeleton_in_boxes_that_hardly_overlap_stays() -> None:
@@ -64,12 +64,19 @@ def test_same_skeleton_in_boxes_that_hardly_overlap_stays() -> None:
     points = person()
     boxes = torch.tensor([[200.0, 100, 420, 400], [340.0, 100, 560, 400]])
     people = torch.stack((points, points))
-    assert distinct(*seen_through(boxes, people)).tolist() == [0, 1]
+    assert distinct(*seen_through(boxes, people)).tolist() == [True, True]
 
 
 def test_shared_area() -> None:
-    boxes = np.array([[0.0, 0, 4, 4], [2.0, 0, 4, 2], [10.0, 0, 12, 2]])
-    np.testing.assert_allclose(shared(boxes), [[1, 1, 0], [1, 1, 0], [0, 0, 1]])
+    boxes = torch.tensor([[0.0, 0, 4, 4], [2.0, 0, 4, 2], [10.0, 0, 12, 2]])
+    assert shared(boxes).tolist() == [[1, 1, 0], [1, 1, 0], [0, 0, 1]]
+
+
+def test_a_place_that_nobody_takes_is_nobodys_double() -> None:
+    points = person()
+    boxes = torch.cat((BOXES[:1], torch.full((2, 4), torch.nan)))
+    people = torch.stack((points, points, points))
+    assert distinct(*seen_through(boxes, people)).tolist() == [True, True, True]
 
 
 def test_distance_does_not_depend_on_the_boxes_or_the_scale() -> None:
@@ -85,7 +92,7 @@ def test_distance_does_not_depend_on_the_boxes_or_the_scale() -> None:
 def test_a_lost_person_takes_nobody_along() -> None:
     points = person()
     people = torch.stack((torch.full_like(points, torch.nan), points, points))
-    assert distinct(*seen_through(BOXES, people)).tolist() == [0, 1]
+    assert distinct(*seen_through(BOXES, people)).tolist() == [True, True, False]
 
 
 def test_nobody() -> None:

@@ -52,6 +52,13 @@ class TestJointHead:
         for together, single in zip(head(*inputs), alone):
             torch.testing.assert_close(together[2:3], single, rtol=1e-4, atol=1e-5)
 
+    def test_reads_the_fine_map_where_there_is_one(self) -> None:
+        head = JointHead(8, 16, fine=4, width=48, layers=1)
+        torch.nn.init.normal_(head.shift.weight)
+        fine, other = torch.randn(2, 1, POINTS, 4)
+        inputs = _inputs(1)
+        assert (head(*inputs, fine).shift2d - head(*inputs, other).shift2d).abs().max() > 1e-3
+
     def test_every_point_may_look_at_every_other(self) -> None:
         head = _trained()
         under, *rest = _inputs(1)

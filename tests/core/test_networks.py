@@ -20,7 +20,7 @@ from mpmesh_core.networks.heatmaps import (
 )
 from mpmesh_core.networks.mobilenet import MobileNet
 from mpmesh_core.networks.resnet import ResNet50
-from mpmesh_core.networks.skeleton import EXTRA_POINTS, SkeletonConfig, SkeletonNetwork
+from mpmesh_core.networks.skeleton import EXTRA_POINTS, SkeletonConfig, SkeletonNetwork, _finer
 
 CPU = torch.device("cpu")
 SHAPES = {
@@ -34,8 +34,11 @@ SHAPES = {
 
 
 def _network(variant: str = "light", seed: int = 0) -> SkeletonNetwork:
+    """`fine` is the light variant with its fine map, untrained as it is."""
     torch.manual_seed(seed)
-    network = SkeletonNetwork(SkeletonConfig(variant=variant))
+    fine = 16 if variant == "fine" else 0
+    variant = "light" if fine else variant
+    network = SkeletonNetwork(SkeletonConfig(variant=variant, fine=fine))
     for module in network.modules():  # torch's own start loses the input on its way
         if isinstance(module, torch.nn.Conv2d):
             torch.nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
@@ -165,7 +168,9 @@ class TestBackbones:
 
 
 class TestSkeletonNetwork:
-    @pytest.mark.parametrize(("variant", "channels"), [("light", 256), ("paper", 2048)])
+    @pytest.mark.parametrize(
+        ("variant", "channels"), [("light", 256), ("fine", 256), ("paper", 2048)]
+    )
     def test_names_and_shapes(self, variant: str, channels: int) -> None:
         network = _network(variant)
         with torch.inference_mode():
@@ -182,6 +187,30 @@ class TestSkeletonNetwork:
         assert ((found["confidence"] > 0) & (found["confidence"] < 1)).all()
         torch.testing.assert_close(found["twist"].norm(dim=-1), torch.ones(3, 23))
         torch.testing.assert_close(found["heatmaps"].sum((-2, -1)), torch.ones(3, 24))
+
+    def test_the_fine_map_may_move_a_point_anywhere(self) -> None:
+        """One bright cell at a time: the point goes to the pixel on which that cell is centred."""
+        network = _network("fine")
+        assert network.head.sharpen is not None
+        decoded = torch.zeros(1, 192, 18, 18)
+        for row, column in ((0, 0), (2, 2), (9, 30), (34, 34)):
+            fine = torch.zeros(1, 16, 35, 35)
+            fine[0, :, row, column] = 1.0
+            torch.nn.init.constant_(network.head.sharpen.weight, 10.0)
+            grid = Grid(35, 8, 0.0, ring=2)
+            found = network.head(decoded, fine, grid.centres(CPU)).points2d[0]
+            expected_at = torch.tensor([8.0 * (column - 2), 8.0 * (row - 2)]).expand(29, 2)
+            torch.testing.assert_close(found, expected_at, rtol=0, atol=1e-2)
+
+    def test_fine_cells_lie_on_and_between_the_coarse_ones(self) -> None:
+        """Untrained, the fine map leaves a sharp coarse heatmap's point where it was."""
+        ramp = Grid(18, 16, 0.0).centres(CPU).expand(1, 1, 18, 18)
+        finer = _finer(ramp)[0, 0, 0]
+        torch.testing.assert_close(finer, Grid(35, 8, 0.0, ring=2).centres(CPU))
+
+    def test_only_the_light_variant_has_a_fine_map(self) -> None:
+        with pytest.raises(WeightsError, match="only the light variant has a fine map"):
+            SkeletonNetwork(SkeletonConfig(variant="paper", fine=16))
 
     def test_no_people_is_no_error(self, light: SkeletonNetwork) -> None:
         with torch.inference_mode():
@@ -201,9 +230,13 @@ class TestSkeletonNetwork:
             found = light.extra_points(light.outputs(light.example_inputs(1)["image"])[2])
         assert {name: maps.points2d.shape[1] for name, maps in found.items()} == EXTRA_POINTS
 
-    def test_gradients_reach_all_parameters(self) -> None:
+    @pytest.mark.parametrize("fine", [0, 16])
+    def test_gradients_reach_all_parameters(self, fine: int) -> None:
         torch.manual_seed(0)
-        network = SkeletonNetwork().train()
+        network = SkeletonNetwork(SkeletonConfig(fine=fine)).train()
+        for head in (network.head, *network.extra.values()):
+            if head.sharpen is not None:
+                torch.nn.init.normal_(head.sharpen.weight)
         found, maps, decoded = network.outputs(torch.rand(2, 3, 128, 128) * 255)
         terms = [found["twist"].sum(-1), found["betas"]]
         terms += [found["points3d"], found["points2d"], found["confidence"]]
@@ -223,7 +256,7 @@ class TestSkeletonNetwork:
 
 
 class TestExport:
-    @pytest.mark.parametrize("variant", ["light", "paper"])
+    @pytest.mark.parametrize("variant", ["light", "fine", "paper"])
     def test_onnx_computes_what_torch_computes(self, variant: str, tmp_path: Path) -> None:
         network = _network(variant)
         path = export_onnx(network, tmp_path / "skeleton.onnx", check=False)

@@ -141,6 +141,14 @@ class TestNaN:
         with pytest.raises(NumericalError, match="skeleton network"):
             pipeline(picture, CAMERA)
 
+    def test_a_refiner_that_fails_for_everybody_is_an_error(
+        self, pipeline: Pipeline, picture: Array, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(pipeline, "detector", GivenBoxes(boxes(2)))
+        monkeypatch.setattr(pipeline, "refiner", Spoiled(pipeline.refiner, [0, 1]))
+        with pytest.raises(NumericalError, match=r"refiner network .* --no-refine"):
+            pipeline(picture, CAMERA)
+
 
 class TestOutOfMemory:
     @pytest.mark.parametrize("stage", ["detect", "skeleton"])

@@ -23,6 +23,7 @@ from mpmesh_core.placement import (
     PlacementNoise,
     fit_residual,
     inside_field_of_view,
+    locate,
     mix_absolute,
     place,
 )
@@ -110,6 +111,19 @@ class TestPlace:
         wide = place(rel, px, ones, K, PlacementNoise(scale_sigma=0.05)).covariance
         expected = 0.05**2 * root[:, :, None] * root[:, None, :]
         torch.testing.assert_close(wide - plain, expected, rtol=1e-3, atol=1e-8)
+
+    @pytest.mark.parametrize("common", [0.0, 0.03])
+    def test_errors_common_to_all_points_are_calibrated_when_told(self, common: float) -> None:
+        """A pelvis that is misplaced within the skeleton shows in no residual."""
+        rel, px, K, root = people(4000, 4.0)
+        torch.manual_seed(1)
+        together = 0.03 * torch.randn_like(rel[:, :1])
+        noisy = rel + together + 0.02 * torch.randn_like(rel)
+        noise = PlacementNoise(common_sigma=common)
+        placed = place(noisy, px + torch.randn_like(px), torch.ones_like(rel[..., 0]), K, noise)
+        distance = squared_mahalanobis(placed.root - root, placed.covariance)
+        share = (distance < chi2.ppf(0.6827, 3)).double().mean().item()
+        assert (share == pytest.approx(0.6827, abs=0.05)) == (common > 0)
 
     def test_joints_outside_the_field_of_view_do_not_count(self) -> None:
         rel, px, K, root = people(100, 3.0)
@@ -212,6 +226,22 @@ class TestPlace:
         assert empty.root.shape == (0, 3) and empty.covariance.shape == (0, 3, 3)
         with pytest.raises(ShapeError, match="weight"):
             place(rel, px, weight[:, :5], K)
+
+
+class TestLocate:
+    def test_where_place_puts_them(self) -> None:
+        rel, px, K, _ = people(20, 4.0, dtype=torch.float32)
+        rel = rel + 0.05 * torch.randn(rel.shape, generator=torch.Generator().manual_seed(1))
+        weight = torch.rand(20, 29, generator=torch.Generator().manual_seed(2))
+        px[3, 5], rel[4, 6] = torch.nan, torch.inf
+        root = locate(rel, px, weight, K)
+        assert torch.equal(root, place(rel, px, weight, K).root)
+        assert root[3].tolist() == root[4].tolist() == [0, 0, 1]
+
+    def test_shapes(self) -> None:
+        rel, px, K, _ = people(2, 4.0)
+        with pytest.raises(ShapeError, match="weight"):
+            locate(rel, px, torch.ones(2, 28), K)
 
 
 class TestThroughTheLens:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 from dataclasses import replace
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -23,7 +21,6 @@ from mpmesh_core.errors import InputError, MissingFileError, WeightsError
 from mpmesh_core.ik import twist_from_rotations
 from mpmesh_core.joints import COCO_KEYPOINTS, POINTS
 from mpmesh_core.networks.checkpoint import load_checkpoint, save_checkpoint
-from mpmesh_core.networks.landmark_reader import LandmarkReader
 from mpmesh_core.networks.mobilenet import MobileNet
 from mpmesh_core.networks.refiner import RefinerNetwork
 from mpmesh_core.networks.skeleton import PointMaps, SkeletonConfig, SkeletonNetwork
@@ -276,7 +273,7 @@ class TestTraining:
     def test_a_few_steps_lower_the_loss(self, store: Path, tmp_path: Path) -> None:
         config = _config(store, tmp_path, steps=40, warmup=0.01)
         trainer = skeleton.SkeletonTrainer(replace(config, augment=augment.NO_AUGMENT))
-        batch = skeleton.Batches(trainer.config, 0).make(0)
+        batch = skeleton.Batches(trainer.config, 0)[0]
         losses = [trainer.train_step(batch, 0.3)["loss"] for _ in range(25)]
         assert np.mean(losses[-3:]) < 0.9 * losses[0]
 
@@ -305,7 +302,7 @@ class TestTraining:
     def test_frozen_stages_stay(self, store: Path, tmp_path: Path) -> None:
         trainer = skeleton.SkeletonTrainer(_config(store, tmp_path, frozen_stages=2))
         before = {k: v.clone() for k, v in trainer.network.state_dict().items()}
-        trainer.train_step(skeleton.Batches(trainer.config, 0).make(0))
+        trainer.train_step(skeleton.Batches(trainer.config, 0)[0])
         after = trainer.network.state_dict()
         frozen = ("backbone.stem.", "backbone.stages.0.", "backbone.stages.1.")
         changed = {k for k in before if not torch.equal(before[k], after[k])}
@@ -327,7 +324,7 @@ class TestTraining:
     def test_nothing_is_fused_where_all_learn(self, store: Path, tmp_path: Path) -> None:
         trainer = skeleton.SkeletonTrainer(_config(store, tmp_path))
         stem = trainer.network.backbone.stem.conv.weight.clone()
-        trainer.train_step(skeleton.Batches(trainer.config, 0).make(0))
+        trainer.train_step(skeleton.Batches(trainer.config, 0)[0])
         assert not torch.equal(trainer.network.backbone.stem.conv.weight, stem)
 
     def test_a_start_of_another_kind_is_refused(self, store: Path, tmp_path: Path) -> None:
@@ -376,71 +373,29 @@ class TestSpread:
 class TestTakeOver:
     SMALL = SkeletonConfig(backbone="blazepose", features=32, hidden=32)
 
-    def test_what_fits_is_kept_and_new_parts_stay(self, tmp_path: Path) -> None:
-        old, new = SkeletonNetwork(self.SMALL), SkeletonNetwork(replace(self.SMALL, reader=True))
+    @pytest.mark.parametrize("backbone", ["blazepose", "blazepose-deep"])
+    def test_a_network_with_new_parts_says_what_the_old_one_said(
+        self, tmp_path: Path, backbone: str
+    ) -> None:
+        torch.manual_seed(0)
+        old = SkeletonNetwork(self.SMALL).eval()
         save_checkpoint(tmp_path / "old.safetensors", old, old.config_dict())
-        reader = {k: v.clone() for k, v in new.reader.state_dict().items()}
+        new = SkeletonNetwork(replace(self.SMALL, backbone=backbone, fine=16)).eval()
+        backbone_init.deepen(new.backbone, MobileNet("blazepose"))
         skeleton_start.take_over(new, tmp_path / "old.safetensors")
-        for name, value in old.state_dict().items():
-            torch.testing.assert_close(new.state_dict()[name], value, msg=name)
-        for name, value in reader.items():
-            torch.testing.assert_close(new.reader.state_dict()[name], value, msg=name)
+        image = old.example_inputs(2)["image"]
+        with torch.inference_mode():
+            before, after = old(image), new(image)
+        for name in ("points3d", "features"):
+            torch.testing.assert_close(after[name], before[name], rtol=1e-3, atol=1e-4)
+        # between old cells scores are interpolated, which moves flat heatmaps' means a little
+        assert (after["points2d"] - before["points2d"]).abs().max() < 8
 
     def test_another_backbone_is_refused(self, tmp_path: Path) -> None:
         other = SkeletonNetwork(replace(self.SMALL, backbone="mobilenetv2"))
         save_checkpoint(tmp_path / "other.safetensors", other, other.config_dict())
         with pytest.raises(WeightsError, match="no skeleton network on blazepose"):
             skeleton_start.take_over(SkeletonNetwork(self.SMALL), tmp_path / "other.safetensors")
-
-
-class TestLandmarkReader:
-    def test_published_stages_stay_and_run_fused(self, store: Path, tmp_path: Path) -> None:
-        network = SkeletonConfig(backbone="blazepose", reader=True, features=32, hidden=32)
-        trainer = skeleton.SkeletonTrainer(
-            _config(store, tmp_path, network=network, frozen_stages=4)
-        )
-        reader = trainer.network.reader
-        before = {k: v.clone() for k, v in reader.state_dict().items()}
-        early = torch.randn(2, 24, 8, 8)
-        with torch.inference_mode():
-            torch.testing.assert_close(
-                reader._fused[0](early), reader.top.eval()(reader.stages.eval()(early)),
-                rtol=1e-3, atol=1e-3,
-            )  # fmt: skip
-        trainer.network.joints.shift.weight.data.normal_()  # so that the reader matters
-        batch = skeleton.Batches(replace(trainer.config, size=256, batch=2), 0).make(0)
-        trainer.train_step(batch)
-        changed = {
-            k.split(".")[0] for k, v in reader.state_dict().items() if (v != before[k]).any()
-        }
-        assert not changed & {"stages", "top"}
-        assert {"first", "trunk", "image", "world"} <= changed
-
-    def test_wrong_company_is_refused(self) -> None:
-        with pytest.raises(WeightsError, match="needs the light variant on blazepose"):
-            SkeletonNetwork(SkeletonConfig(reader=True))
-
-    def test_says_what_the_published_network_says(self) -> None:
-        """To a pixel and two centimetres: the encoder's norms are folded anew."""
-        data = os.environ.get("MPMESH_TEST_DATA")
-        if not data:
-            pytest.skip("MPMESH_TEST_DATA does not name the data folder")
-        pytest.importorskip("ai_edge_litert", reason="ai-edge-litert is not installed")
-        from mpmesh_core.training.teachers import LandmarkTeacher
-
-        file = Path(data) / "teachers/mediapipe-pose/pose_landmark_lite.tflite"
-        photo = cv2.imread(str(Path(data) / "photos/darknet/data/person.jpg"))[..., ::-1]
-        crop = cv2.resize(np.ascontiguousarray(photo[70:420, 130:320]), (256, 256))
-        backbone, reader = MobileNet("blazepose"), LandmarkReader()
-        images = torch.from_numpy(crop)[None].permute(0, 3, 1, 2) / 127.5 - 1
-        backbone_init.start_from_tflite(backbone, file, images, from_zero=True)
-        backbone_init.read_landmarks(reader, backbone, file)
-        with torch.inference_mode():
-            found = reader.eval()(backbone.eval().early(images))[0].numpy()
-        teacher = LandmarkTeacher(file)
-        image, world, _ = teacher._read(crop.astype(np.float32) / 255)
-        assert np.abs((found[:, :2] + 1) / 2 - image[:33, :2]).max() < 3 / 256
-        assert np.abs(found[:, 4:] - world[:33]).max() < 0.03
 
 
 class TestBackboneStart:

@@ -1,0 +1,250 @@
+"""Speed and exactness of the line on a GPU: `python benchmarks/gpu.py --output DIR`.
+
+Parts: `parity` (FP16 on the GPU against FP32 on the CPU, shipped weights), `latency` (camera bytes
+in to joints and parameters out on the host, 1920x1080, 1 to 32 people, both variants; the paper's
+variant has random weights), `copies` (host-device copies and kernels a frame, from the profiler),
+`networks` (time, FLOPs and share of the measured peak of each network). The number of people is
+forced, see `mpmesh_core.evaluation.latency`. A part that fails prints its traceback, and the next
+one begins. Writes DIR/gpu.json after every part and prints a table last.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
+from itertools import islice, product
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from mpmesh_core.camera import Camera
+from mpmesh_core.engines import Engine
+from mpmesh_core.evaluation.latency import (
+    count_copies,
+    fix_people,
+    spread_boxes,
+    time_frames,
+    write_random_weights,
+)
+from mpmesh_core.evaluation.parity import compare
+from mpmesh_core.pipeline import Pipeline, PipelineConfig
+from mpmesh_core.sources import Frame, open_source
+from mpmesh_core.training.synthetic.demo_clip import demo_clip
+from mpmesh_core.types import Array
+
+WIDTH, HEIGHT = 1920, 1080
+PEOPLE = (10, 1, 32, 4, 16, 2, 8)  # what matters most comes first: a new size takes seconds
+VARIANTS = ("light", "paper")
+RUNS, MAIN_RUNS, MAIN_PEOPLE = 30, 200, 10
+PHOTOS = 20  # at the most
+Pictures = list[tuple[Array, Camera]]
+
+
+class Bench:
+    """What the parts share: pictures, pipelines and the figures found so far."""
+
+    def __init__(self, folder: Path, limit: float, eager: bool, photos: Path | None) -> None:
+        self.eager, self.photo_folder = eager, photos
+        self.end = time.monotonic() + limit
+        self.folder = folder
+        self.figures: dict = {"device": torch.cuda.get_device_name(), "torch": torch.__version__}
+        self.camera = Camera.from_fov(WIDTH, HEIGHT)
+        self.pictures = [scene.image for scene in demo_clip(frames=2, size=(WIDTH, HEIGHT))]
+        self._weights = Path(tempfile.mkdtemp())
+
+    def pipeline(self, variant: str, **options: object) -> Pipeline:
+        """A pipeline on the GPU unless `options` say otherwise."""
+        weights = None
+        if variant == "paper":
+            weights = self._weights / variant
+            if not weights.is_dir():
+                write_random_weights(weights, variant)
+        values = {"backend": "torch", "device": "cuda", "track": False, **options}
+        return Pipeline(PipelineConfig(variant=variant, weights=weights, **values))
+
+    def photos(self) -> dict[str, Pictures]:
+        """Pictures with cameras: a folder's, where one was given, and rendered ones."""
+        found: dict[str, Pictures] = {}
+        if self.photo_folder is not None:
+            frames = islice(open_source(str(self.photo_folder)), PHOTOS)
+            images = [frame.image for frame in frames if isinstance(frame, Frame)]
+            found["photos"] = [(x, Camera.from_fov(x.shape[1], x.shape[0])) for x in images]
+        found["rendered"] = [(picture, self.camera) for picture in self.pictures]
+        return found
+
+    def forced(self, variant: str) -> tuple[Pipeline, Callable[[int], None]]:
+        """A pipeline, and a function that sets how many people it finds."""
+        pipeline = self.pipeline(variant)
+        detector = pipeline.detector
+
+        def force(people: int) -> None:
+            pipeline.detector = fix_people(detector, spread_boxes(people, WIDTH, HEIGHT))
+            line = pipeline._line = pipeline._load_line()
+            if self.eager:
+                line._graphs.run = lambda key, function: function()
+
+        return pipeline, force
+
+    def row(self, part: str, name: str, measure: Callable[[], dict]) -> None:
+        """One row of a part; a failure is printed and not passed on."""
+        start = time.monotonic()
+        if start > self.end:
+            print(f"{part} {name}: left out, time is up")
+            return
+        try:
+            row = measure()
+        except Exception:
+            traceback.print_exc()
+            row = {"failed": traceback.format_exc().splitlines()[-1]}
+        row["seconds"] = time.monotonic() - start
+        self.figures.setdefault(part, {})[name] = row
+        print(f"{part} {name}: {_short(row)}", flush=True)
+        (self.folder / "gpu.json").write_text(json.dumps(self.figures, indent=1))
+
+
+def parity(bench: Bench) -> None:
+    """FP16 on the GPU against FP32 on the CPU, stage by stage, photos first."""
+    gpu = bench.pipeline("light", mesh=True)
+    cpu = bench.pipeline("light", mesh=True, device="cpu")
+    for name, pictures in bench.photos().items():
+        bench.row("parity", name, partial(_parity, cpu, gpu, pictures))
+
+
+def _parity(cpu: Pipeline, gpu: Pipeline, pictures: Pictures) -> dict:
+    rows = compare(cpu, gpu, pictures)
+    return {f"{row.stage} {row.quantity}": [row.mean, row.worst, row.unit, row.ok] for row in rows}
+
+
+def latency(bench: Bench) -> None:
+    """Percentiles and stages for every number of people and variant."""
+    forced = {variant: bench.forced(variant) for variant in VARIANTS}
+
+    def measure(variant: str, people: int) -> dict:
+        pipeline, force = forced[variant]
+        torch.cuda.reset_peak_memory_stats()
+        force(people)
+        runs = MAIN_RUNS if people == MAIN_PEOPLE else RUNS
+        row = asdict(time_frames(pipeline, bench.pictures[0], bench.camera, runs))
+        return row | {"memory_mb": torch.cuda.max_memory_allocated() / 2**20}
+
+    for people, variant in product(PEOPLE, VARIANTS):
+        bench.row("latency", f"{variant} {people}", partial(measure, variant, people))
+
+
+def copies(bench: Bench) -> None:
+    """Copies and kernels of a frame with ten people."""
+    for variant in VARIANTS:
+        pipeline, force = bench.forced(variant)
+        force(MAIN_PEOPLE)
+        picture = bench.pictures[0]
+        bench.row("copies", variant, partial(count_copies, pipeline, picture, bench.camera))
+
+
+def networks(bench: Bench) -> None:
+    """Time of each network as a graph, against the peak of a large half-precision product."""
+    a = torch.randn(8192, 8192, device="cuda", dtype=torch.float16)
+    peak = 2 * 8192**3 / _graph_ms(lambda: a @ a) / 1e9  # TFLOP/s
+    source = torch.empty(2**30, dtype=torch.uint8, device="cuda").random_()
+    target = torch.empty_like(source)
+    bandwidth = 2 * 2**30 / _graph_ms(lambda: target.copy_(source)) / 1e9  # TB/s
+    bench.row("networks", "device", lambda: {"peak_tflops": peak, "copy_tb_s": bandwidth})
+
+    def measure(engine: Engine, batch: int) -> dict:
+        example = engine._network.example_inputs(batch)  # type: ignore[attr-defined]
+        inputs = {name: value.cuda() for name, value in example.items()}
+        with FlopCounterMode(display=False) as counter:
+            engine.run(inputs)
+        flops = counter.get_total_flops()
+        ms = _graph_ms(lambda: engine.run(inputs))
+        return {"ms": ms, "gflop": flops / 1e9, "share_of_peak": flops / ms / 1e9 / peak}
+
+    for variant in VARIANTS:
+        pipeline = bench.pipeline(variant)
+        rows = [(pipeline.skeleton, 1), (pipeline.skeleton, 16), (pipeline.refiner, 16)]
+        if variant == "light":
+            rows.append((pipeline.detector.engine, 1))
+        for engine, batch in rows:
+            name = f"{variant} {engine.name} {batch}"
+            bench.row("networks", name, partial(measure, engine, batch))
+
+
+@torch.inference_mode()
+def _graph_ms(work: Callable[[], object], runs: int = 30) -> float:
+    """Median time of a recorded function on the device [ms]."""
+    for _ in range(3):
+        work()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        work()
+    times = []
+    for _ in range(runs):
+        first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        first.record()
+        graph.replay()
+        last.record()
+        last.synchronize()
+        times.append(first.elapsed_time(last))
+    return float(np.median(times))
+
+
+PARTS: dict[str, Callable[[Bench], None]] = {
+    "latency": latency,
+    "copies": copies,
+    "parity": parity,
+    "networks": networks,
+}
+
+
+def print_table(figures: dict) -> None:
+    """What the parts found, shortest form."""
+    print(figures["device"], "torch", figures["torch"])
+    for part in PARTS:
+        for name, row in figures.get(part, {}).items():
+            if "stages" not in row:
+                print(f"{part} {name}: {_short(row)}")
+                continue
+            stages = " ".join(f"{stage} {ms:.2f}" for stage, ms in row["stages"].items())
+            print(
+                f"{name:9} p50 {row['p50']:.2f} p95 {row['p95']:.2f} p99 {row['p99']:.2f} ms, "
+                f"{row['people']:.0f} people left, {row['memory_mb']:.0f} MB: {stages}"
+            )
+
+
+def _short(row: object) -> str:
+    if isinstance(row, dict):
+        return " ".join(f"{name} {_short(value)}" for name, value in row.items())
+    if isinstance(row, list):
+        return "[" + " ".join(map(_short, row)) + "]"
+    return f"{row:.3g}" if isinstance(row, float) else str(row)
+
+
+def main() -> None:
+    """Run the parts asked for."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--output", type=Path, required=True, help="folder for gpu.json")
+    parser.add_argument("--parts", default=",".join(PARTS), help="some of " + ",".join(PARTS))
+    parser.add_argument("--seconds", type=float, default=75.0, help="no part begins after this")
+    parser.add_argument("--eager", action="store_true", help="without CUDA graphs")
+    parser.add_argument("--photos", type=Path, help="folder of photos for parity")
+    options = parser.parse_args()
+    options.output.mkdir(parents=True, exist_ok=True)
+    bench = Bench(options.output, options.seconds, options.eager, options.photos)
+    for name in options.parts.split(","):
+        try:
+            PARTS[name](bench)
+        except Exception:
+            traceback.print_exc()
+    print_table(bench.figures)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""evaluation.latency: how long one frame takes, from camera bytes to people on the host.
+
+How many people a frame holds is chosen: the detector really runs, then its answer is replaced by
+boxes spread over the picture. So networks with random weights can be timed too; their size, not
+their content, takes the time.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from mpmesh_core.camera import Camera
+from mpmesh_core.detect import Detector
+from mpmesh_core.networks.checkpoint import save_checkpoint
+from mpmesh_core.networks.refiner import RefinerConfig, RefinerNetwork
+from mpmesh_core.networks.skeleton import SkeletonConfig, SkeletonNetwork
+from mpmesh_core.pipeline import Pipeline
+from mpmesh_core.tensor_detector import Found, TensorDetector
+from mpmesh_core.types import Array, Detections
+from mpmesh_core.weights import weights_path
+
+WARM_UP = 5  # frames: kernels are chosen, graphs recorded, clocks go up
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds of one frame over repeated frames."""
+
+    p50: float
+    p95: float
+    p99: float
+    runs: int
+    people: float  # that left the line, mean
+    stages: dict[str, float]  # p50 of each stage
+
+
+class FixedPeople(TensorDetector):
+    """The detector on the device, whose answer is replaced by given boxes."""
+
+    def __init__(self, detector: TensorDetector, boxes: Array) -> None:
+        super().__init__(detector.engine, detector.score_threshold, detector.max_people)
+        self._people = float(len(boxes))
+        places = np.full((detector.max_people, 5), np.nan, np.float32)
+        places[: len(boxes), :4] = boxes
+        places[:, 4] = np.linspace(0.9, 0.5, detector.max_people)
+        self._places = torch.from_numpy(places).to(detector.engine.device)
+
+    def find(self, picture: Tensor) -> Found:
+        """See the class."""
+        found = super().find(picture)
+        people = torch.full_like(found.people, self._people)
+        return Found(self._places[:, :4], self._places[:, 4], people, found.broken)
+
+
+class FixedDetections:
+    """The same for any detector on the host."""
+
+    def __init__(self, detector: Detector, boxes: Array) -> None:
+        self._detector = detector
+        scores = np.linspace(0.9, 0.5, len(boxes), dtype=np.float32)
+        self._fixed = Detections(boxes.astype(np.float32), scores)
+
+    def detect(self, image: Array) -> Detections:
+        """See the class."""
+        self._detector.detect(image)
+        return self._fixed
+
+
+def fix_people(detector: Detector, boxes: Array) -> Detector:
+    """A detector that works as hard as this one and finds these boxes (N, 4) [px]."""
+    if isinstance(detector, TensorDetector):
+        return FixedPeople(detector, boxes)
+    return FixedDetections(detector, boxes)
+
+
+def spread_boxes(people: int, width: int, height: int) -> Array:
+    """(N, 4) upright boxes of several sizes all over a picture, hardly overlapping."""
+    columns = int(np.ceil(np.sqrt(people * width / height)))
+    rows = int(np.ceil(people / columns))
+    cell = np.array([width / columns, height / rows])
+    place = np.arange(people)
+    corner = np.stack((place % columns, place // columns), 1) * cell
+    size = np.minimum(cell, cell[::-1] * [0.5, 2.0]) * (0.7 + 0.3 * (place % 3)[:, None] / 2)
+    return np.concatenate((corner, corner + size), 1).astype(np.float32)
+
+
+def time_frames(pipeline: Pipeline, image: Array, camera: Camera, runs: int) -> Latency:
+    """Run one picture again and again, after `WARM_UP` frames that do not count."""
+    for _ in range(WARM_UP):
+        pipeline(image, camera)
+    samples, results = np.empty(runs), []
+    for index in range(runs):
+        start = time.perf_counter()
+        results.append(pipeline(image, camera))
+        samples[index] = 1e3 * (time.perf_counter() - start)
+    names = dict.fromkeys(name for result in results for name in result.timings)
+    stages = {name: float(np.median([r.timings.get(name, 0.0) for r in results])) for name in names}
+    p50, p95, p99 = (float(np.percentile(samples, q)) for q in (50, 95, 99))
+    people = float(np.mean([len(result.people) for result in results]))
+    return Latency(p50, p95, p99, runs, people, stages)
+
+
+def count_copies(pipeline: Pipeline, image: Array, camera: Camera, frames: int = 5) -> dict:
+    """Copies between host and device and kernels of one frame, as the profiler sees them."""
+    from torch.profiler import ProfilerActivity, profile
+
+    for _ in range(WARM_UP):
+        pipeline(image, camera)
+    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+        for _ in range(frames):
+            pipeline(image, camera)
+    names = [event.name for event in profiler.events() if event.device_type.name == "CUDA"]
+    up = sum("Memcpy HtoD" in name for name in names)
+    down = sum("Memcpy DtoH" in name for name in names)
+    kernels = sum(not name.startswith(("Memcpy", "Memset")) for name in names)
+    return {"up": up / frames, "down": down / frames, "kernels": kernels / frames}
+
+
+def write_random_weights(folder: Path, variant: str) -> Path:
+    """Checkpoints of a variant's networks before any training, beside the shipped detector."""
+    torch.manual_seed(0)
+    skeleton = SkeletonNetwork(SkeletonConfig(variant=variant))
+    refiner = RefinerNetwork(RefinerConfig.paper() if variant == "paper" else RefinerConfig())
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, network in (("skeleton", skeleton), ("refiner", refiner)):
+        path = folder / f"{name}-{variant}.safetensors"
+        save_checkpoint(path, network, network.config_dict(), half=True)
+    shutil.copy(weights_path("detector"), folder)
+    return folder

@@ -1,0 +1,94 @@
+"""pose: from skeletons to bodies that stand in the camera's frame, between the networks.
+
+In   Skeletons (crop cameras' frames), crop cameras, the body model
+Out  absolute points, rotations, and Bodies (camera frame)
+Each function puts together `placement`, `foreshorten` and `ik` for one step of the line; the
+mathematics is there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from mpmesh_core.body import BodyModel
+from mpmesh_core.crop import CropCameras
+from mpmesh_core.foreshorten import foreshorten
+from mpmesh_core.ik import IKResult, solve_ik, twist_from_rotations
+from mpmesh_core.placement import PlacementNoise, fit_residual, locate, mix_absolute, place
+from mpmesh_core.types import Bodies, Skeletons
+
+IMAGE_SHARE = 1.0  # of the 2D points in the skeleton that IK aims at
+# Guesses of the light network's errors, not calibrated; a person's size is what one camera can't
+# see.
+NOISE = PlacementNoise(pixel_sigma=4.0, joint_sigma=0.04, scale_sigma=0.06)
+
+
+def absolute_points(skeletons: Skeletons, crops: CropCameras) -> Tensor:
+    """(N, 29, 3) points [m] in the crop cameras: where the skeletons stand."""
+    relative, pixels = skeletons.points3d, skeletons.points2d
+    root = locate(relative, pixels, point_weights(skeletons), crops.K)
+    return mix_absolute(relative, pixels, root, crops.K, mix=IMAGE_SHARE)
+
+
+def solve_pose(points: Tensor, skeletons: Skeletons, body: BodyModel) -> IKResult:
+    """Inverse kinematics towards `absolute_points` that have the body's bone lengths."""
+    rest = body.rest_points(skeletons.betas)
+    return solve_ik(foreshorten(points, rest, skeletons.confidence), rest, skeletons.twist)
+
+
+def onto_picture(
+    rotations: Tensor, betas: Tensor, skeletons: Skeletons, crops: CropCameras, body: BodyModel
+) -> Tensor:
+    """Bring refined bodies back to where the skeletons' image points are.
+
+    The refiner sees no pixels. Its depth, twist and shape stay; across the line of sight the joints
+    go where the picture shows them, again by inverse kinematics.
+
+    Returns:
+        (N, 24, 3, 3) rotations.
+    """
+    rest = body.rest_points(betas)
+    posed = body(rotations, betas, torch.zeros_like(betas[:, :3]), vertices=False).points
+    refined = replace(skeletons, points3d=posed - posed[:, :1], betas=betas)
+    refined = replace(refined, twist=twist_from_rotations(rotations, rest))
+    return solve_pose(absolute_points(refined, crops), refined, body).rotations
+
+
+def point_weights(skeletons: Skeletons) -> Tensor:
+    """(N, 29) weights for least squares: the square, since errors grow as 1 / confidence."""
+    return skeletons.confidence.square()
+
+
+def stand(
+    rotations: Tensor,
+    betas: Tensor,
+    skeletons: Skeletons,
+    crops: CropCameras,
+    body: BodyModel,
+    focal: float,
+) -> tuple[Bodies, Tensor]:
+    """Stand bodies where their own joints agree best with the image, in the camera's frame.
+
+    Args:
+        rotations, betas, skeletons, crops, body: as everywhere on the line.
+        focal: of the picture [px], in which the residual is told.
+
+    Returns:
+        The bodies, and (N,) bool: who could be placed.
+    """
+    zero = torch.zeros_like(betas[:, :3])
+    posed = body(rotations, betas, zero, vertices=False).points
+    relative = posed - posed[:, :1]
+    seen = skeletons.points2d, point_weights(skeletons), crops.K
+    placement = place(relative, *seen, NOISE)
+    residual = focal * fit_residual(relative + placement.root[:, None], *seen)
+    to_camera = crops.R_crop_cam.transpose(-1, -2)
+    in_camera = torch.cat([to_camera @ rotations[:, 0], rotations[:, 1:].flatten(1, 2)], dim=1)
+    rotations = in_camera.unflatten(1, (24, 3))
+    pelvis = (to_camera @ placement.root[..., None])[..., 0]
+    covariance = to_camera @ placement.covariance @ crops.R_crop_cam
+    transl = pelvis - body.rest_joints(betas)[:, 0]
+    return Bodies(rotations, betas, transl, covariance, residual), placement.ok

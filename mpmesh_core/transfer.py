@@ -1,0 +1,80 @@
+"""transfer: one copy to the device and one copy back, a frame.
+
+Up   a picture, through page-locked memory, into a tensor that stays in place for its size
+Down any number of tensors, packed into one
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from mpmesh_core.types import Array
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+class Upload:
+    """Host arrays to tensors that stay in place, one for each shape and type."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._buffers: dict[tuple[tuple[int, ...], torch.dtype], tuple[Tensor, Tensor]] = {}
+
+    def __call__(self, array: Array) -> Tensor:
+        """Copy an array; the copy to the device is queued, not waited for.
+
+        The tensor is overwritten by the next array of its shape and type, which must not come
+        before the device is done with this one.
+        """
+        source = torch.from_numpy(array if array.flags.writeable else array.copy())
+        key = (tuple(source.shape), source.dtype)
+        if key not in self._buffers:
+            staging = torch.empty_like(source, pin_memory=self._device.type == "cuda")
+            self._buffers[key] = staging, torch.empty_like(source, device=self._device)
+        staging, target = self._buffers[key]
+        staging.copy_(source)
+        return target.copy_(staging, non_blocking=True)
+
+
+class Download:
+    """Packed tensors to host arrays."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._buffers: dict[int, Tensor] = {}
+
+    def __call__(self, packed: Tensor, shapes: Shapes) -> dict[str, Array]:
+        """Wait for the device and take what `pack` packed; the arrays are the caller's."""
+        size = packed.numel()
+        if size not in self._buffers:
+            pinned = self._device.type == "cuda"
+            self._buffers[size] = torch.empty(size, dtype=packed.dtype, pin_memory=pinned)
+        host = self._buffers[size]
+        host.copy_(packed, non_blocking=True)
+        if self._device.type == "cuda":
+            torch.cuda.current_stream(self._device).synchronize()
+        return unpack(host.numpy().copy(), shapes)
+
+
+def pack(fields: Mapping[str, Tensor]) -> Tensor:
+    """All fields one after another as one float32 vector."""
+    return torch.cat([value.flatten().float() for value in fields.values()])
+
+
+def shapes_of(fields: Mapping[str, Tensor]) -> Shapes:
+    """What `unpack` needs to know."""
+    return {name: tuple(value.shape) for name, value in fields.items()}
+
+
+def unpack(packed: Array, shapes: Shapes) -> dict[str, Array]:
+    """The fields that `pack` packed, as views of float32."""
+    fields, start = {}, 0
+    for name, shape in shapes.items():
+        end = start + math.prod(shape)
+        fields[name] = packed[start:end].reshape(shape)
+        start = end
+    return fields

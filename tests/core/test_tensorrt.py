@@ -1,0 +1,231 @@
+"""TensorRT: every name exists in both versions; building, caching and binding with a stand-in."""
+
+import json
+import logging
+import os
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import tensorrt_stand_in as stand_in
+import torch
+
+from mpmesh_core.engines import choose_backend, tensorrt_build, tensorrt_loading
+from mpmesh_core.engines import tensorrt as runtime
+from mpmesh_core.engines.plan_cache import (
+    PlanKey,
+    StoredPlan,
+    plan_path,
+    read_plan,
+    why_not,
+    write_plan,
+)
+from mpmesh_core.engines.tensorrt import TensorRTEngine
+from mpmesh_core.engines.tensorrt_build import InputRange, Watch, build_plan
+from mpmesh_core.engines.tensorrt_loading import load_tensorrt, profile_of
+from mpmesh_core.engines.torch import TorchEngine
+from mpmesh_core.errors import DeviceError, MissingPackageError, UsageError, WeightsError
+from mpmesh_core.networks.checkpoint import load_checkpoint, save_checkpoint
+from mpmesh_core.networks.refiner import RefinerConfig, RefinerNetwork
+from mpmesh_core.weights import weights_path
+
+CPU = torch.device("cpu")
+SOURCES = [Path(module.__file__) for module in (runtime, tensorrt_build, tensorrt_loading)]
+
+
+@pytest.fixture
+def tensorrt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
+    """The stand-in in the bindings' place, an empty cache, and CUDA calls that do nothing."""
+    monkeypatch.setitem(sys.modules, "tensorrt", stand_in)
+    monkeypatch.setenv("MPMESH_CACHE_DIR", str(tmp_path))
+    monkeypatch.setattr(torch.cuda, "device", lambda device: nullcontext())
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: SimpleNamespace(cuda_stream=7))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Stand-in GPU")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    stand_in.builds.clear()
+    yield tmp_path
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small refiner with random heads."""
+    torch.manual_seed(0)
+    network = RefinerNetwork(RefinerConfig(feature_channels=16, width=32, mlp=48))
+    torch.nn.init.normal_(network.pose.weight, std=0.1)
+    path = tmp_path_factory.mktemp("weights") / "refiner-light.safetensors"
+    save_checkpoint(path, network, network.config_dict())
+    return path
+
+
+class TestNames:
+    def test_the_stand_in_has_no_other_names(self) -> None:
+        for kind, names in stand_in.NAMES.items():
+            found = {name for name in vars(getattr(stand_in, kind)) if not name.startswith("_")}
+            found |= {"num_io_tensors"} if kind == "ICudaEngine" else set()
+            assert found == names, kind
+
+    def test_the_code_uses_no_other_names(self) -> None:
+        text = "\n".join(path.read_text() for path in SOURCES)
+        used = set(re.findall(r"\btrt\.([A-Za-z_]+)", text)) - {"__version__"}
+        assert used <= set(stand_in.NAMES)
+        for kind, name in re.findall(r"\btrt\.([A-Za-z_]+)\.([A-Z_0-9]+)\b", text):
+            assert name in stand_in.NAMES[kind]
+
+    @pytest.mark.parametrize("version", ["10.16.1", "11.4.0"])
+    def test_both_versions_have_them(self, version: str) -> None:
+        data = os.environ.get("MPMESH_TEST_DATA", "")
+        path = Path(data).parent / "reference" / f"tensorrt-api-{version}.json"
+        if not data or not path.is_file():
+            pytest.skip(f"no list of the names of TensorRT {version}")
+        real = json.loads(path.read_text())
+        for kind, names in stand_in.NAMES.items():
+            assert names <= set(real[kind]), kind
+
+
+class TestLoading:
+    def test_computes_what_torch_computes(self, tensorrt: Path, checkpoint: Path) -> None:
+        engine = load_tensorrt("refiner", checkpoint, CPU, max_people=8)
+        network, _ = load_checkpoint(checkpoint)
+        assert engine.input_names == RefinerNetwork.INPUT_NAMES
+        assert engine.output_names == RefinerNetwork.OUTPUT_NAMES
+        for people in (1, 8, 3):
+            inputs = network.example_inputs(people)
+            expected = TorchEngine("refiner", network, CPU).run(inputs)
+            found = engine.run(inputs)
+            for name, value in expected.items():
+                assert found[name].dtype == torch.float32
+                torch.testing.assert_close(found[name], value, atol=2e-2, rtol=1e-2)
+
+    def test_more_people_than_it_was_built_for(self, tensorrt: Path, checkpoint: Path) -> None:
+        engine = load_tensorrt("refiner", checkpoint, CPU, max_people=2)
+        network, _ = load_checkpoint(checkpoint)
+        with pytest.raises(UsageError, match=r"not built for features .*--max-people"):
+            engine.run(network.example_inputs(3))
+
+    def test_built_once(self, tensorrt: Path, checkpoint: Path) -> None:
+        for _ in range(2):
+            load_tensorrt("refiner", checkpoint, CPU, max_people=2)
+        assert len(stand_in.builds) == 1
+        load_tensorrt("refiner", checkpoint, CPU, max_people=2, force=True)
+        assert len(stand_in.builds) == 2
+
+    def test_another_version_is_built_anew_with_one_line_why(
+        self,
+        tensorrt: Path,
+        checkpoint: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+    ) -> None:
+        load_tensorrt("refiner", checkpoint, CPU, max_people=2)
+        caplog.clear()
+        monkeypatch.setattr(stand_in, "__version__", "11.5.0")
+        with caplog.at_level(logging.WARNING):
+            load_tensorrt("refiner", checkpoint, CPU, max_people=2)
+        (record,) = caplog.records
+        assert "built for tensorrt 11.4.0, this is 11.5.0" in record.getMessage()
+        assert len(stand_in.builds) == 2
+
+    def test_profile_of_the_detector(self) -> None:
+        shapes = profile_of("detector", weights_path("detector"), 32)["image"]
+        assert shapes == InputRange((1, 3, 32, 32), (1, 3, 416, 416), (1, 3, 416, 416))
+
+    def test_profile_of_the_refiner(self, checkpoint: Path) -> None:
+        profile = profile_of("refiner", checkpoint, 32)
+        assert profile["context"] == InputRange((1, 1), (4, 3), (32, 4))
+        assert profile["features"].most == (32, 16, 8, 8)
+
+    def test_not_installed(self, monkeypatch: pytest.MonkeyPatch, checkpoint: Path) -> None:
+        monkeypatch.setitem(sys.modules, "tensorrt", None)
+        with pytest.raises(MissingPackageError, match="pip install tensorrt"):
+            load_tensorrt("refiner", checkpoint, CPU, max_people=2)
+
+    def test_a_plan_that_tensorrt_does_not_take(self, tensorrt: Path) -> None:
+        with pytest.raises(DeviceError, match=r"engine build --force"):
+            TensorRTEngine("refiner", b"rubbish", CPU, stand_in)
+
+
+class TestBuilding:
+    def build(self, path: Path, watch: Watch) -> bytes:
+        profile = {"x": InputRange((1, 3), (2, 3), (4, 3))}
+        return build_plan(path, profile, path.with_name("timing.cache"), stand_in, watch)
+
+    def test_progress_and_timing_cache(self, tmp_path: Path) -> None:
+        path = tmp_path / "network.onnx"
+        path.write_bytes(b"network")
+        seen: list[tuple[str, float]] = []
+        self.build(path, Watch(report=lambda phase, share: seen.append((phase, share))))
+        assert [share for _, share in seen] == [0.0, 0.5, 1.0, 1.0]
+        assert (tmp_path / "timing.cache").read_bytes() == b"+"
+        self.build(path, Watch())
+        assert (tmp_path / "timing.cache").read_bytes() == b"++"
+
+    def test_a_timing_cache_of_another_gpu_is_left(self, tmp_path: Path) -> None:
+        path = tmp_path / "network.onnx"
+        path.write_bytes(b"network")
+        (tmp_path / "timing.cache").write_bytes(b"foreign")
+        self.build(path, Watch())
+        assert (tmp_path / "timing.cache").read_bytes() == b"+"
+
+    def test_cancelled(self, tmp_path: Path) -> None:
+        path = tmp_path / "network.onnx"
+        path.write_bytes(b"network")
+        with pytest.raises(DeviceError, match="was cancelled"):
+            self.build(path, Watch(cancelled=lambda: True))
+
+    def test_a_file_that_is_not_read(self, tmp_path: Path) -> None:
+        path = tmp_path / "network.onnx"
+        path.write_bytes(b"unreadable")
+        with pytest.raises(WeightsError, match="no such operator"):
+            self.build(path, Watch())
+
+
+KEY = PlanKey("skeleton", "abc", "half", "GPU (9.0)", "11.4.0", "image 1x3..8x3")
+
+
+class TestPlanCache:
+    def test_comes_back(self, tmp_path: Path) -> None:
+        path = tmp_path / "a" / "b.plan"
+        write_plan(path, StoredPlan(KEY, b"\x00plan\n\n"))
+        stored = read_plan(path)
+        assert stored == StoredPlan(KEY, b"\x00plan\n\n")
+        assert why_not(stored, KEY) is None
+
+    @pytest.mark.parametrize(
+        ("spoil", "reason"),
+        [
+            (lambda content: content[:-1], "truncated"),
+            (lambda content: content[:20], "damaged"),
+            (lambda content: b"PK" + content, "not an engine of MPMesh"),
+            (lambda content: content.replace(b'"gpu"', b'"cpu"'), "damaged"),
+        ],
+    )
+    def test_spoiled(self, tmp_path: Path, spoil, reason: str) -> None:
+        path = tmp_path / "b.plan"
+        write_plan(path, StoredPlan(KEY, b"plan"))
+        path.write_bytes(spoil(path.read_bytes()))
+        stored = read_plan(path)
+        assert isinstance(stored, str)
+        assert reason in stored
+        assert why_not(stored, KEY) == stored
+
+    def test_missing(self, tmp_path: Path) -> None:
+        assert read_plan(tmp_path / "none.plan") == "there is none yet"
+
+    def test_one_place_for_all_versions_and_profiles(self) -> None:
+        other = replace(KEY, tensorrt="10.0", profile="image 1x3..9x3")
+        assert plan_path(other) == plan_path(KEY)
+        assert plan_path(replace(KEY, onnx="xyz")) != plan_path(KEY)
+
+
+def test_auto_takes_tensorrt_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr("mpmesh_core.engines.loading.find_spec", lambda name: object())
+    assert choose_backend()[0] == "tensorrt"
+    monkeypatch.setattr("mpmesh_core.engines.loading.find_spec", lambda name: None)
+    assert choose_backend()[0] == "torch"
