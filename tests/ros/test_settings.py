@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from mpmesh_core.configuration import PipelineConfig
 from mpmesh_core.errors import UsageError
 from mpmesh_core.messages import OUTPUTS
-from mpmesh_core.pipeline import PipelineConfig
 from mpmesh_ros.settings import NodeSettings, parameter_rows, settings_from
 
 ROOT = Path(__file__).parents[2]
