@@ -29,8 +29,9 @@ class NavigationFrame:
 
     def __init__(self, node: Node, problems: Problems) -> None:
         self._node, self._problems = node, problems
-        self._buffer = Buffer(node=node)
+        self._buffer = Buffer()
         self._listener: TransformListener | None = None
+        self._newest = 0  # stamp of the last picture [ns]
 
     def open(self) -> None:
         """Begin to listen."""
@@ -56,6 +57,9 @@ class NavigationFrame:
             would be worse than none.
         """
         self.open()
+        if header.nanoseconds < self._newest:
+            self._buffer.clear()  # a bag began again: tf2 takes nothing older than what it has
+        self._newest = header.nanoseconds
         when = Time(seconds=header.sec, nanoseconds=header.nanosec)
         deadline = time.monotonic() + timeout_s  # tf2's own would never end while /clock rests
         while True:

@@ -13,13 +13,14 @@ pytest.importorskip("people_msgs.msg", reason="people_msgs isn't installed")
 
 from geometry_msgs.msg import PoseStamped, TransformStamped
 from hri_msgs.msg import IdsList, Skeleton2D
-from live import NodeProcess, Observer
+from live import NodeProcess, Observer, set_parameter
 from message_samples import room
 from mpmesh_ros.msg import SmplPersonArray
 from people_msgs.msg import People
 from people_samples import result_of
 from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import CompressedImage, Image, PointCloud2
+from tf2_msgs.msg import TFMessage
 from tf2_ros import StaticTransformBroadcaster
 from visualization_msgs.msg import MarkerArray
 
@@ -33,6 +34,7 @@ from mpmesh_ros.settings import NodeSettings
 
 DISTANCE = 3.3  # that the depth image says [m]
 CROWD = 30
+PICTURES = ("/camera/image_raw/compressed", "/camera/depth")
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +54,7 @@ def live(tmp_path_factory):
         humans="true",
         joint_frames="true",
         navigation_frame="base_link",
+        **{f"qos_overrides.{topic}.subscription.reliability": "reliable" for topic in PICTURES},
     )
     pictures = see.node.create_publisher(CompressedImage, "/camera/image_raw/compressed", 1)
     depths = see.node.create_publisher(Image, "/camera/depth", 1)
@@ -63,9 +66,21 @@ def live(tmp_path_factory):
     see.close()
 
 
-def show(live, scene, metres=None):
+def static_camera(node):
+    """The camera 1.25 m above the robot, looking ahead; while the result lives."""
+    broadcaster = StaticTransformBroadcaster(node)
+    transform = TransformStamped(child_frame_id="camera_optical_frame")
+    transform.header.frame_id = "base_link"
+    transform.transform.translation.z = 1.25
+    q = transform.transform.rotation
+    q.x, q.y, q.z, q.w = -0.5, 0.5, -0.5, 0.5
+    broadcaster.sendTransform(transform)
+    return broadcaster
+
+
+def show(live, scene, metres=None, step_s=0.2):
     """A compressed picture, and a depth image that says so many metres everywhere."""
-    header = live.see.header()
+    header = live.see.header(step_s)
     live.see.infos.publish(camera_info_message(header, scene.camera))
     live.see.rest(0.1)
     _, data = cv2.imencode(".png", scene.image[..., ::-1])
@@ -99,18 +114,34 @@ class TestEverything:
         walkers = live.see.listen(People, "/people")
         show(live, scene, metres=DISTANCE)
         live.see.until(lambda: "no transform from camera_optical_frame" in live.node.text)
-        broadcaster = StaticTransformBroadcaster(live.see.node)
-        transform = TransformStamped(child_frame_id="camera_optical_frame")
-        transform.header.frame_id = "base_link"
-        transform.transform.translation.z = 1.25
-        q = transform.transform.rotation
-        q.x, q.y, q.z, q.w = -0.5, 0.5, -0.5, 0.5
-        broadcaster.sendTransform(transform)
+        broadcaster = static_camera(live.see.node)
         live.see.rest(0.5)
         message = answered(live, walkers, scene, metres=DISTANCE)
         assert message.header.frame_id == "base_link"
         assert all(person.position.x > 1.0 for person in message.people)
         assert "navigation: well again" in live.node.text
+        del broadcaster
+
+    def test_navigation_when_a_bag_begins_again(self, live, scene):
+        """Transforms of a moving robot; tf2 drops those that are older than what it has."""
+        walkers = live.see.listen(People, "/people")
+        moves = live.see.node.create_publisher(TFMessage, "/tf", 10)
+        static = static_camera(live.see.node)
+        assert set_parameter(live.see, "navigation_frame", "map").successful
+        live.see.until(lambda: moves.get_subscription_count() > 0)
+        for step_s in (0.2, 0.2, -100.0, 0.2):
+            header = show(live, scene, metres=DISTANCE, step_s=step_s)
+            move = TransformStamped(child_frame_id="base_link")
+            move.header.frame_id, move.header.stamp = "map", header.stamp
+            move.transform.rotation.w, move.transform.translation.x = 1.0, 10.0
+            moves.publish(TFMessage(transforms=[move]))
+            live.see.rest(1.0)
+        header = show(live, scene, metres=DISTANCE, step_s=0.0)
+        live.see.until(lambda: walkers and walkers[-1].header.stamp == header.stamp)
+        assert walkers[-1].header.frame_id == "map"
+        assert all(person.position.x > 11.0 for person in walkers[-1].people)
+        assert set_parameter(live.see, "navigation_frame", "base_link").successful
+        del static
 
     def test_humans(self, live, scene):
         tracked = live.see.listen(IdsList, "/humans/bodies/tracked")
