@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any
 
 from mpmesh_core import __version__
@@ -94,13 +93,8 @@ class McapFile:
     def __enter__(self) -> McapFile:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        finished = error is None or self._salvage
+    def __exit__(self, *error: object) -> None:
+        finished = error[0] is None or self._salvage
         with self._stream:
             if finished:
                 self._writer.finish()

@@ -13,7 +13,8 @@ from mpmesh_core.mcap_output import LATCHED_QOS, McapFile
 from mpmesh_core.messages import OUTPUTS, MessageBuilder, MessageFrame, MessageOptions, Output
 from mpmesh_core.messages.rosbags_types import RosbagsTypes
 
-OUTPUT_NAMES = tuple(output.name for output in OUTPUTS)
+HUMANS = Output("humans", "/humans/bodies/...", "hri_msgs/msg/...")  # several topics a person
+OUTPUT_NAMES = (*(output.name for output in OUTPUTS), HUMANS.name)
 NODE_NAME = "mpmesh"  # what `~/` stands for
 
 
@@ -26,7 +27,7 @@ def chosen_outputs(names: Sequence[str] | None) -> list[Output]:
     unknown = [name for name in names or () if name not in OUTPUT_NAMES]
     if unknown:
         raise UsageError(f"output {unknown[0]!r} is none of {', '.join(OUTPUT_NAMES)}")
-    return [output for output in OUTPUTS if names is None or output.name in names]
+    return [output for output in (*OUTPUTS, HUMANS) if names is None or output.name in names]
 
 
 class PeopleRecorder:
@@ -49,7 +50,8 @@ class PeopleRecorder:
         self._file = file
         self._types = RosbagsTypes()
         self._builder = MessageBuilder(self._types, options)
-        self._pending = list(outputs)
+        self._pending = [output for output in outputs if output is not HUMANS]
+        self._humans = HUMANS in outputs
         self._channels = {
             output.name: file.add_topic(
                 output.topic.replace("~/", f"/{node.strip('/')}/"),
@@ -57,7 +59,7 @@ class PeopleRecorder:
                 self._types.definition(output.type),
                 qos=LATCHED_QOS if output.latched else "",
             )
-            for output in outputs
+            for output in self._pending
         }
 
     def write(self, frame: MessageFrame, time_ns: int) -> None:
@@ -75,3 +77,6 @@ class PeopleRecorder:
             self._file.write(self._channels[output.name], data, time_ns)
             if output.latched:
                 self._pending.remove(output)
+        for part in self._builder.humans(frame) if self._humans else ():
+            channel = self._file.add_topic(part.topic, part.type, self._types.definition(part.type))
+            self._file.write(channel, self._types.serialize(part.message), time_ns)

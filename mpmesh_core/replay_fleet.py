@@ -9,7 +9,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -42,15 +44,34 @@ def plan_jobs(bags: Sequence[Path], output: Path) -> list[ReplayJob]:
 def replay_jobs(
     jobs: Sequence[ReplayJob], config: ReplayConfig, processes: int
 ) -> Iterator[ReplayReport]:
-    """Replay on several processes of this machine, which share its cores."""
+    """Replay on several processes of this machine, which share its cores.
+
+    Raises:
+        DeviceError: a process was killed, most likely for its memory.
+    """
     threads = max(1, (os.cpu_count() or 1) // processes)
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(
+    pool = ProcessPoolExecutor(
         processes, mp_context=context, initializer=_use_threads, initargs=(threads,)
-    ) as pool:
-        futures = [pool.submit(replay_or_report, job, config) for job in jobs]
-        for future in as_completed(futures):
-            yield future.result()
+    )
+    coming = iter(jobs)
+    try:
+        with pool:  # holds no more jobs than processes, so that after Ctrl-C none is begun any more
+            running = {
+                pool.submit(replay_or_report, job, config) for job in islice(coming, processes)
+            }
+            while running:
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                running |= {
+                    pool.submit(replay_or_report, job, config) for job in islice(coming, len(done))
+                }
+                for future in done:
+                    yield future.result()
+    except BrokenProcessPool:
+        raise DeviceError(
+            "a process of --jobs was killed, perhaps for its memory; go on with fewer of them, "
+            "finished bags are kept"
+        ) from None
 
 
 def replay_on_ray(

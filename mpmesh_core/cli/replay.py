@@ -15,6 +15,7 @@ from mpmesh_core.cli import options
 from mpmesh_core.errors import MPMeshError, UsageError
 
 if TYPE_CHECKING:
+    from mpmesh_core.evaluation.replayed import Truth
     from mpmesh_core.replay import ReplayConfig, ReplayJob, ReplayReport
 
 
@@ -69,6 +70,7 @@ def replay(
 
     Example: mpmesh replay drive.mcap --output people.mcap --keep /camera/camera_info
     """
+    from mpmesh_core.evaluation.replayed import read_truths
     from mpmesh_core.people_recording import chosen_outputs
     from mpmesh_core.replay import ReplayConfig
     from mpmesh_core.replay_fleet import plan_jobs
@@ -101,13 +103,18 @@ def replay(
         fov_degrees=fov,
     )
     plan = plan_jobs([bag.expanduser() for bag in bags], output.expanduser())
+    truths = {} if evaluate is None else read_truths(plan, config, evaluate)
     console = Console(stderr=True)
     failed = 0
-    for report in _reports(plan, config, jobs, ray, console):
-        _print_report(console, report, single=len(plan) == 1)
-        failed += report.error is not None
-        if evaluate is not None and report.error is None:
-            failed += not _evaluated(console, report, config, evaluate)
+    try:
+        for report in _reports(plan, config, jobs, ray, console):
+            _print_report(console, report, single=len(plan) == 1)
+            failed += report.error is not None
+            if truths and report.error is None:
+                failed += not _evaluated(console, report, config, truths[report.job.bag])
+    except KeyboardInterrupt:
+        console.print("stopped; bags that are finished are kept, the same call goes on")
+        raise
     if failed:
         raise typer.Exit(1)
 
@@ -137,7 +144,7 @@ def _with_progress(job: ReplayJob, config: ReplayConfig, console: Console) -> Re
         return replay_or_report(job, config, lambda _: progress.advance())
 
 
-def _evaluated(console: Console, report: ReplayReport, config: ReplayConfig, truth: str) -> bool:
+def _evaluated(console: Console, report: ReplayReport, config: ReplayConfig, truth: Truth) -> bool:
     """Whether the replay could be compared; the figures are shown, or what is wrong."""
     from mpmesh_core.evaluation.replayed import evaluate_replay
     from mpmesh_core.evaluation.report_page import report_figures

@@ -49,7 +49,7 @@ def identity_report(
     Raises:
         MissingPackageError: trackeval isn't installed.
     """
-    metrics = _import_metrics()
+    metrics = import_metrics()
     distances = [
         np.linalg.norm(q[:, None] - p[None], axis=-1).reshape(len(q), len(p))
         for q, p in zip(true, found)
@@ -86,7 +86,12 @@ def _numbered(ids: Sequence[Array]) -> tuple[int, list[Array]]:
     return len(every), [np.searchsorted(every, frame) for frame in ids]
 
 
-def _import_metrics() -> Any:
+def import_metrics() -> Any:
+    """TrackEval's metrics.
+
+    Raises:
+        MissingPackageError: it isn't installed.
+    """
     try:
         with redirect_stdout(io.StringIO()):  # it tells of data sets that it can't read
             import trackeval.metrics

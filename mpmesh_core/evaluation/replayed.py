@@ -7,48 +7,77 @@ Out  OUTPUT.json and OUTPUT.html
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 
 from mpmesh_core.errors import UsageError
-from mpmesh_core.evaluation.observed import observed_in_bag, observed_in_results
+from mpmesh_core.evaluation.identities import import_metrics
+from mpmesh_core.evaluation.observed import ObservedFrame, observed_in_bag, observed_in_results
 from mpmesh_core.evaluation.people import compare_people
-from mpmesh_core.evaluation.report_page import Evaluation, report_page
+from mpmesh_core.evaluation.report_page import Evaluation, import_plotting, report_page
 from mpmesh_core.outputs import write_file
-from mpmesh_core.replay import ReplayConfig, ReplayReport
+from mpmesh_core.replay import ReplayConfig, ReplayJob, ReplayReport
 
 
-def evaluate_replay(replay: ReplayReport, config: ReplayConfig, truth: str) -> Evaluation:
+@dataclass(frozen=True)
+class Truth:
+    """What is known of a bag's people."""
+
+    name: str  # where it comes from
+    frames: list[ObservedFrame]
+
+
+def read_truths(jobs: Sequence[ReplayJob], config: ReplayConfig, text: str) -> dict[Path, Truth]:
+    """The truth of each job's bag; what makes a comparison impossible is said before the work.
+
+    Args:
+        jobs: the bags.
+        config: how they will be replayed.
+        text: a topic of each (it begins with a slash and is no file), or a results.jsonl of the
+            only one.
+
+    Raises:
+        UsageError: no such topic, one without people, one file for several bags, or a replay that
+            writes no people.
+        InputError, MissingFileError: a file that cannot be read.
+        MissingPackageError: trackeval, matplotlib or jinja2 isn't installed.
+    """
+    if config.outputs is not None and "people" not in config.outputs:
+        raise UsageError("--evaluate compares the output people; write it too: --only people")
+    import_metrics()
+    import_plotting()
+    path = Path(text).expanduser()
+    if text.startswith("/") and not path.exists():
+        return {job.bag: Truth(f"topic {text}", observed_in_bag(job.bag, text)) for job in jobs}
+    if len(jobs) > 1:
+        raise UsageError(f"--evaluate {text} is of one bag; name a topic to compare several")
+    return {jobs[0].bag: Truth(path.name, observed_in_results(path))}
+
+
+def evaluate_replay(replay: ReplayReport, config: ReplayConfig, truth: Truth) -> Evaluation:
     """Compare a replay's people with the truth, and write the figures beside its file.
 
     Args:
         replay: of the bag; its latencies are reported if it was made now.
         config: how it was made.
-        truth: a topic of the bag (it begins with a slash and is no file), or a results.jsonl.
+        truth: of the same bag.
 
     Raises:
-        UsageError: no such topic, or a replay without people.
         InputError: a truth of other frames.
-        MissingPackageError: trackeval, matplotlib or jinja2 isn't installed.
     """
-    if config.outputs is not None and "people" not in config.outputs:
-        raise UsageError("--evaluate compares the output `people`; write it too (--only people)")
-    path = Path(truth).expanduser()
-    of_topic = truth.startswith("/") and not path.exists()
-    known = observed_in_bag(replay.job.bag, truth) if of_topic else observed_in_results(path)
     found = observed_in_bag(replay.job.output, f"/{config.node.strip('/')}/people")
-    report, frames = compare_people(found, known)
-    latency = replay.summary.latency
+    report, frames = compare_people(found, truth.frames)
     evaluation = Evaluation(
         title=f"People in {replay.job.bag.name}",
-        truth=f"topic {truth}" if of_topic else path.name,
+        truth=truth.name,
         report=report,
         frames=frames,
         found_people=found,
-        true_people=known,
-        latency_ms=latency,
+        true_people=truth.frames,
+        latency_ms=replay.summary.latency,
     )
     page = report_page(evaluation)
     write_file(replay.job.output.with_suffix(".json"), _figures(evaluation).encode())

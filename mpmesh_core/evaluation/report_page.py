@@ -68,14 +68,7 @@ def report_page(evaluation: Evaluation) -> str:
     Raises:
         MissingPackageError: matplotlib or jinja2 isn't installed.
     """
-    try:
-        import jinja2
-        import markupsafe
-        import matplotlib  # noqa: F401 said here, used below
-    except ImportError as error:
-        raise MissingPackageError(
-            f"the report needs the package {error.name}: pip install 'mpmesh[report]'"
-        ) from None
+    jinja2, markupsafe = import_plotting()
     plots = [
         ("Position error of each matched pelvis.", _error_plot(evaluation, "position")),
         ("People in the truth, and people found.", _count_plot(evaluation)),
@@ -93,6 +86,23 @@ def report_page(evaluation: Evaluation) -> str:
         figures=report_figures(evaluation),
         plots=[(caption, markupsafe.Markup(svg)) for caption, svg in plots],
     )
+
+
+def import_plotting() -> tuple[Any, Any]:
+    """The packages jinja2 and markupsafe; matplotlib is there too.
+
+    Raises:
+        MissingPackageError: one of them isn't installed.
+    """
+    try:
+        import jinja2
+        import markupsafe
+        import matplotlib  # noqa: F401 imported where plots are made
+    except ImportError as error:
+        raise MissingPackageError(
+            f"the report needs the package {error.name}: pip install 'mpmesh[report]'"
+        ) from None
+    return jinja2, markupsafe
 
 
 def _length(millimetres: float | None) -> str:

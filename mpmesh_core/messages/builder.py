@@ -13,6 +13,7 @@ from typing import Any
 from mpmesh_core.messages import navigation, people
 from mpmesh_core.messages.clouds import surface_cloud
 from mpmesh_core.messages.frame import MessageFrame
+from mpmesh_core.messages.humans import TopicMessage, bodies
 from mpmesh_core.messages.images import compressed_picture
 from mpmesh_core.messages.markers import PersonMarkers
 from mpmesh_core.messages.mesh_markers import MeshMarkers
@@ -89,6 +90,10 @@ class MessageBuilder:
     ) -> Any:
         """people_msgs/People in the camera's frame, or where a transform leads to."""
         return navigation.people_message(self.types, frame, transform)
+
+    def humans(self, frame: MessageFrame) -> list[TopicMessage]:
+        """Messages of REP 155, each with its topic; there are two a person."""
+        return bodies(self.types, frame)
 
     def _people(self, frame: MessageFrame) -> Any:
         options = self.options

@@ -17,6 +17,7 @@ COMMANDS = [
     ["replay"],
     ["run"],
     ["demo"],
+    ["replay"],
     ["bench"],
     ["export"],
     ["body", "build"],

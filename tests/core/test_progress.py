@@ -117,6 +117,21 @@ class TestRun:
         first, second = ((tmp_path / name / "results.jsonl").read_bytes() for name in "ab")
         assert first == second
 
+    @pytest.mark.parametrize("stop", [-1, 3])
+    def test_recorded_as_messages_up_to_an_interruption(
+        self, body: BodyModel, tmp_path: Path, stop: int
+    ) -> None:
+        pytest.importorskip("mcap", reason="the optional package mcap isn't installed")
+        from mpmesh_core.evaluation.observed import observed_in_bag
+
+        path = tmp_path / "people.mcap"
+        run(Pictures(5), FakePipeline(body, stop=stop), tmp_path, overlay=False, mcap=path)
+        frames = observed_in_bag(path, "/mpmesh/people")
+        stamps = [round(1e8 * index) for index in range(5 if stop < 0 else stop)]
+        assert [frame.stamp_ns for frame in frames] == stamps
+        for frame, result in zip(frames, read_results(tmp_path)):
+            np.testing.assert_allclose(frame.joints, [result.people[0].joints], atol=1e-5)
+
 
 class TestSummaryTable:
     def test_percentiles_and_rate(self) -> None:

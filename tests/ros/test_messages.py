@@ -1,6 +1,7 @@
 """messages: what every output says, with the definitions of Humble and of Jazzy, through CDR."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -74,9 +75,15 @@ class TestEveryOutput:
     def test_definitions_are_those_that_nobody_else_brings(self):
         names = dict(definitions())
         assert {name.split("/")[0] for name in names} == {
-            "mpmesh_ros", "vision_msgs", "people_msgs",
+            "mpmesh_ros", "vision_msgs", "people_msgs", "hri_msgs",
         }  # fmt: skip
         assert "mpmesh_ros/msg/SmplPersonArray" in names
+
+    def test_documentation_lists_them(self):
+        page = (Path(__file__).parents[2] / "docs" / "replay.md").read_text(encoding="utf-8")
+        for output in OUTPUTS:
+            row = f"| `{output.name}` | `{output.topic}` | `{output.type.replace('/msg/', '/')}` |"
+            assert row in page
 
 
 class TestPeople:

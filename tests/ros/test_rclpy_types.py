@@ -28,6 +28,16 @@ def test_same_bytes_with_and_without_ros(body, camera, name, people):
     assert data[0] == data[1]
 
 
+def test_humans_too(body, camera):
+    pytest.importorskip("hri_msgs", reason="hri_msgs isn't installed")
+    frame = frame_of(body, camera, room(body, camera, 2))
+    with_ros, without = (
+        [(m.topic, types.serialize(m.message)) for m in MessageBuilder(types).humans(frame)]
+        for types in (RclpyTypes(), RosbagsTypes("jazzy"))
+    )
+    assert with_ros == without
+
+
 class TestMaker:
     def test_makes_what_the_constructor_makes(self):
         types = RclpyTypes()

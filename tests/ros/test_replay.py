@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import signal
 import subprocess
@@ -16,11 +17,14 @@ import pytest
 from bag_samples import BagMaker, camera_info
 
 from mpmesh_core.errors import InputError, UsageError
+from mpmesh_core.evaluation.replayed import evaluate_replay, read_truths
 from mpmesh_core.messages import OUTPUTS
 from mpmesh_core.messages.rosbags_types import RosbagsTypes
+from mpmesh_core.outputs import ResultsWriter
 from mpmesh_core.pipeline import Pipeline, PipelineConfig
 from mpmesh_core.replay import ReplayConfig, ReplayJob, replay_bag, replay_or_report
 from mpmesh_core.replay_fleet import plan_jobs, replay_jobs, replay_on_ray
+from mpmesh_core.sources.bags import Bag
 from mpmesh_core.training.synthetic.demo_clip import demo_clip
 
 IMAGES, INFO = "/camera/image_raw", "/camera/camera_info"
@@ -112,7 +116,11 @@ class TestReplay:
         messages = read(output)
         wanted = {(o.topic.replace("~", "/mpmesh"), o.type) for o in OUTPUTS}
         wanted |= {("/notes", "std_msgs/msg/String"), (INFO, "sensor_msgs/msg/CameraInfo")}
-        assert {(topic, kind) for topic, kind, _, _ in messages} <= wanted
+        others = {(topic, kind) for topic, kind, _, _ in messages} - wanted
+        assert all(topic.startswith("/humans/bodies/") for topic, _ in others)
+        tracked = [m for topic, _, _, m in messages if topic == "/humans/bodies/tracked"]
+        assert len(tracked) == len(clip)
+        assert ("/humans/bodies/p1/skeleton2d", "hri_msgs/msg/Skeleton2D") in others
         counts = {t: sum(m[0] == t for m in messages) for t, _ in wanted}
         assert counts["/mpmesh/topology"] == counts[INFO] == 1
         for output_topic, _ in wanted - {("/mpmesh/topology", ""), (INFO, "")}:
@@ -339,6 +347,37 @@ class TestTypes:
                 for connection, _, raw in reader.messages():
                     message = types.store.deserialize_cdr(raw, connection.msgtype)
                     assert types.serialize(message) == raw
+
+
+class TestEvaluation:
+    def test_against_a_topic_and_a_results_file(self, make_bag, tmp_path):
+        for package in ("trackeval", "matplotlib"):
+            pytest.importorskip(package, reason=f"the optional package {package} isn't installed")
+        first = ReplayConfig(outputs=("people",), keep=(IMAGES, INFO))
+        recorded = tmp_path / "recorded.mcap"
+        replay_bag(ReplayJob(make_bag(), recorded), first)
+        with ResultsWriter(tmp_path / "run") as writer:
+            pipeline = Pipeline(PipelineConfig())
+            for frame in Bag(recorded):
+                writer.write(pipeline(frame.image, frame.camera, frame.stamp, frame.index))
+        for truth in ("/mpmesh/people", str(tmp_path / "run" / "results.jsonl")):
+            job = ReplayJob(recorded, tmp_path / "again.mcap")
+            truths = read_truths([job], PEOPLE, truth)
+            evaluation = evaluate_replay(replay_bag(job, PEOPLE), PEOPLE, truths[job.bag])
+            assert evaluation.report.f1 == evaluation.report.identities.hota == 1
+            assert evaluation.report.mpjpe_mm < 0.01 and evaluation.report.position_mm < 0.1
+            figures = json.loads((tmp_path / "again.json").read_text())
+            assert figures["frames"] == len(figures["per_frame"]) == 4
+            assert "<svg" in (tmp_path / "again.html").read_text()
+        assert evaluation.latency_ms == []  # the replay was finished before
+        with pytest.raises(UsageError, match="no topic '/nothing'"):
+            read_truths([job], PEOPLE, "/nothing")
+        with pytest.raises(UsageError, match="write it too: --only people"):
+            read_truths([job], ReplayConfig(outputs=("tf",)), "/mpmesh/people")
+        with pytest.raises(UsageError, match=r"CameraInfo; truth is one of"):
+            read_truths([job], PEOPLE, INFO)
+        with pytest.raises(UsageError, match="is of one bag"):
+            read_truths([job, job], PEOPLE, str(tmp_path / "run"))
 
 
 def test_command_line(make_bag, tmp_path):
