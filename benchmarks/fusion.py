@@ -26,10 +26,11 @@ from mpmesh_core.camera import Camera
 from mpmesh_core.crop import CropCameras, look_at
 from mpmesh_core.doubles import distinct
 from mpmesh_core.evaluation.latency import spread_boxes
+from mpmesh_core.limbs import keep_limbs
 from mpmesh_core.mirror import read_crops
 from mpmesh_core.people import describe
 from mpmesh_core.pipeline import Pipeline, PipelineConfig
-from mpmesh_core.pose import absolute_points, onto_picture, solve_pose, stand
+from mpmesh_core.pose import absolute_points, solve_pose, stand
 from mpmesh_core.refine import nearest_context, pose6d_from_rotations, rotations_from_pose6d
 from mpmesh_core.transfer import pack
 from mpmesh_core.types import Skeletons
@@ -64,7 +65,7 @@ def people(
     crops, skeletons = CropCameras(K, R, 256, ok), _skeletons(small)
     betas, focal = skeletons.betas, float(CAMERA.K[0, 0])
     turned = rotations_from_pose6d(pose6d, unrefined)
-    turned = onto_picture(turned, betas, skeletons, crops, body)
+    turned = keep_limbs(turned, betas, unrefined, betas, body)
     bodies, placed = stand(turned, betas, skeletons, crops, body, focal)
     return [pack(describe(body, bodies, skeletons, CAMERA) | {"placed": placed})]
 

@@ -30,9 +30,10 @@ from mpmesh_core.device_line import DeviceLine
 from mpmesh_core.doubles import distinct
 from mpmesh_core.engines import Engine, choose_backend, load_engine
 from mpmesh_core.errors import DeviceError, NumericalError
+from mpmesh_core.limbs import keep_limbs
 from mpmesh_core.mirror import read_crops
 from mpmesh_core.people import describe, to_people
-from mpmesh_core.pose import absolute_points, onto_picture, solve_pose, stand
+from mpmesh_core.pose import absolute_points, solve_pose, stand
 from mpmesh_core.refine import refine
 from mpmesh_core.smoothing import Smoother
 from mpmesh_core.tensor_detector import Found, TensorDetector
@@ -222,7 +223,8 @@ class Pipeline:
                 rotations, betas, refined = refine(
                     self.refiner, skeletons, rotations, betas, roots, crops, self.config.context
                 )
-                rotations = onto_picture(rotations, betas, skeletons, crops, self.body)
+                seen = ik.rotations, skeletons.betas
+                rotations = keep_limbs(rotations, betas, *seen, self.body)
         with self._stage("body"):
             bodies, placed = stand(
                 rotations, betas, skeletons, crops, self.body, float(camera.K[0, 0])

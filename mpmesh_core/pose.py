@@ -8,21 +8,20 @@ mathematics is there.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
 from mpmesh_core.body import BodyModel
 from mpmesh_core.crop import CropCameras
 from mpmesh_core.foreshorten import foreshorten
-from mpmesh_core.ik import IKResult, solve_ik, twist_from_rotations
+from mpmesh_core.ik import IKResult, solve_ik
 from mpmesh_core.placement import PlacementNoise, fit_residual, locate, mix_absolute, place
 from mpmesh_core.types import Bodies, Skeletons
 
 IMAGE_SHARE = 1.0  # of the 2D points in the skeleton that IK aims at
-# Of the light network. A person's size is what one camera can't see; `common_sigma` was chosen so that
-# 68 % of held-out synthetic people stand within the ellipsoid that claims it (benchmarks/placement.py).
+# Of the light network. A person's size is what one camera can't see; `common_sigma` was chosen so
+# that 68 % of held-out synthetic people stand within the ellipsoid that claims it, see
+# benchmarks/placement.py.
 NOISE = PlacementNoise(pixel_sigma=4.0, joint_sigma=0.04, scale_sigma=0.06, common_sigma=0.06)
 
 
@@ -37,24 +36,6 @@ def solve_pose(points: Tensor, skeletons: Skeletons, body: BodyModel) -> IKResul
     """Inverse kinematics towards `absolute_points` that have the body's bone lengths."""
     rest = body.rest_points(skeletons.betas)
     return solve_ik(foreshorten(points, rest, skeletons.confidence), rest, skeletons.twist)
-
-
-def onto_picture(
-    rotations: Tensor, betas: Tensor, skeletons: Skeletons, crops: CropCameras, body: BodyModel
-) -> Tensor:
-    """Bring refined bodies back to where the skeletons' image points are.
-
-    The refiner sees no pixels. Its depth, twist and shape stay; across the line of sight the joints
-    go where the picture shows them, again by inverse kinematics.
-
-    Returns:
-        (N, 24, 3, 3) rotations.
-    """
-    rest = body.rest_points(betas)
-    posed = body(rotations, betas, torch.zeros_like(betas[:, :3]), vertices=False).points
-    refined = replace(skeletons, points3d=posed - posed[:, :1], betas=betas)
-    refined = replace(refined, twist=twist_from_rotations(rotations, rest))
-    return solve_pose(absolute_points(refined, crops), refined, body).rotations
 
 
 def point_weights(skeletons: Skeletons) -> Tensor:
