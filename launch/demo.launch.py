@@ -82,6 +82,7 @@ def _pictures(chosen: dict[str, str]) -> Node:
         remappings=[("image", "/camera/image_raw"), ("camera_info", "/camera/camera_info")],
         output="screen",
         emulate_tty=True,
+        sigterm_timeout="15",  # to unload the networks takes a while on a busy machine
     )
 
 

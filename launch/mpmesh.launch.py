@@ -61,5 +61,6 @@ def _node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             arguments=["--ros-args", "--log-level", f"mpmesh:={chosen['log_level']}"],
             output="screen",
             emulate_tty=True,
+            sigterm_timeout="15",  # to unload the networks takes a while on a busy machine
         )
     ]

@@ -87,7 +87,7 @@ class CameraInput:
             self._node.create_subscription(
                 kind,
                 topic,
-                callback,
+                lambda message: self._guarded(callback, message),
                 _copy(qos),
                 event_callbacks=SubscriptionEventCallbacks(incompatible_qos=report),
                 qos_overriding_options=QoSOverridingOptions.with_default_policies(),
@@ -111,8 +111,21 @@ class CameraInput:
         picture = Picture(message, self._compressed, time.monotonic(), age)
         if self._depth is None:
             self._deliver(picture)
-        else:
-            self._depth.add_picture(picture)
+            return
+        self._depth.add_picture(picture)
+        if self._depth.missing:
+            self._problems.report(
+                "depth",
+                "no depth image within depth_slop_s of the pictures: distances come from "
+                "people's size",
+            )
+
+    def _guarded(self, callback: Callable[[Any], None], message: Any) -> None:
+        """Nothing that one message does may end the node."""
+        try:
+            callback(message)
+        except Exception as error:
+            self._problems.report("messages", f"message left out: {type(error).__name__}: {error}")
 
 
 def image_topic(node: Node) -> str:

@@ -10,7 +10,7 @@ import threading
 from dataclasses import dataclass
 
 from mpmesh_core.camera import Camera
-from mpmesh_core.errors import MPMeshError
+from mpmesh_core.errors import InputError, MPMeshError
 from mpmesh_core.pipeline import Pipeline
 from mpmesh_core.sources.frames import Header
 from mpmesh_core.types import Array, FrameResult
@@ -59,8 +59,7 @@ class Estimator:
             self._problems.solved(step)
             step = "camera_info"
             camera = self._camera(image)
-            step = "depth"
-            depth = picture.decoded_depth()
+            depth = self._depth(picture, image)
             step = "pipeline"
             stamp = 1e-9 * header.nanoseconds
             result = self.pipeline(image, camera, stamp, self._frames, header.frame_id, depth)
@@ -80,3 +79,19 @@ class Estimator:
         else:
             self._problems.report("camera_info", f"{self.cameras.problem}; the last good one stays")
         return camera
+
+    def _depth(self, picture: Picture, image: Array) -> Array | None:
+        """The picture's depth image; without a usable one, distances come from people's size."""
+        try:
+            depth = picture.decoded_depth()
+        except InputError as error:
+            self._problems.report("depth", str(error))
+            return None
+        if depth is not None and depth.shape != image.shape[:2]:
+            (height, width), (rows, columns) = depth.shape, image.shape[:2]
+            text = f"depth images are {width}x{height}, pictures {columns}x{rows}: align them"
+            self._problems.report("depth", text)
+            return None
+        if depth is not None:
+            self._problems.solved("depth")
+        return depth

@@ -18,8 +18,9 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from std_srvs.srv import SetBool, Trigger
 
 from mpmesh_core.camera import Camera
+from mpmesh_core.configuration import PipelineConfig
 from mpmesh_core.errors import MPMeshError, UsageError
-from mpmesh_core.pipeline import Pipeline, PipelineConfig
+from mpmesh_core.pipeline import Pipeline
 from mpmesh_core.weights import weights_path
 from mpmesh_ros.camera_cache import CameraCache, is_rectified
 from mpmesh_ros.camera_input import CameraInput, camera_info_topic, image_topic

@@ -45,12 +45,14 @@ class Publishers:
         self._node, self._body, self._problems = node, body, problems
         self._types = RclpyTypes()
         self._builder = MessageBuilder(self._types, settings.messages)
+        self._humans = Humans(node, self._types) if settings.humans else None
         self._drawer = OverlayDrawer(body)
         self._topics: dict[str, Any] = {}
         for output in OUTPUTS:
             self._create(output)
-        self._humans = Humans(node, self._types) if settings.humans else None
         self._navigation = NavigationFrame(node, problems)
+        if settings.navigation_frame:
+            self._navigation.open()
         self._last: Header | None = None
 
     def publish(self, estimate: Estimate, settings: NodeSettings) -> None:

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, model_validator
 
+from mpmesh_core.configuration import PipelineConfig
 from mpmesh_core.errors import UsageError
 from mpmesh_core.messages import MessageOptions
-from mpmesh_core.pipeline import PipelineConfig
 
 NEVER_A_PARAMETER = "mesh"  # meshes are posed where somebody listens
 _DYNAMIC: dict[str, Any] = {"dynamic": True}
@@ -77,15 +77,14 @@ class NodeSettings(PipelineConfig):
     autostart: bool = Field(True, description="configure and activate by itself")
     build_only: bool = Field(False, description="build the engines and exit")
 
-    @field_validator("weights", "detector", "camera_file", mode="before")
+    @model_validator(mode="before")
     @classmethod
-    def _no_path(cls, value: Any) -> Any:
-        return None if value == "" else value
-
-    @field_validator("score_threshold", "fov_degrees", "target_id", mode="before")
-    @classmethod
-    def _no_number(cls, value: Any) -> Any:
-        return None if isinstance(value, (int, float)) and value < 0 else value
+    def _stand_ins_for_none(cls, values: Any) -> Any:
+        optional = {name for name, field in cls.model_fields.items() if field.default is None}
+        return {
+            name: None if name in optional and _stands_for_none(value) else value
+            for name, value in values.items()
+        }
 
     @property
     def pipeline(self) -> PipelineConfig:
@@ -104,6 +103,10 @@ class NodeSettings(PipelineConfig):
             UsageError: a value that isn't possible, named.
         """
         return settings_from({**self.model_dump(), **values})
+
+
+def _stands_for_none(value: Any) -> bool:
+    return value == "" or (isinstance(value, (int, float)) and value < 0)
 
 
 def settings_from(values: dict[str, Any]) -> NodeSettings:

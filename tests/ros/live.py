@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 import rclpy
+from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
+from rcl_interfaces.srv import SetParameters
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile, ReliabilityPolicy
@@ -29,6 +31,7 @@ from mpmesh_ros.picture_source import camera_info_message, image_message
 
 _DOMAINS = itertools.count(os.getpid() % 40)
 RUN_NODE = "import sys; from mpmesh_ros.node import main; sys.exit(main())"
+RELIABILITY = "qos_overrides./camera/image_raw.subscription.reliability"
 START_S, RESULT_S = 60.0, 30.0  # a busy machine is slow
 
 
@@ -47,14 +50,20 @@ class NodeProcess:
         self.log = log
         remap = {"image": "/camera/image_raw", **(remap or {})}
         arguments = [part for name, to in remap.items() for part in ("-r", f"{name}:={to}")]
-        for name, value in parameters.items():
+        # a busy machine neither drops pictures as old nor loses them on the way
+        patient: dict[str, Any] = {"max_image_age_s": 0.0, RELIABILITY: "reliable"}
+        for name, value in {**patient, **parameters}.items():
             arguments += ["-p", f"{name}:={value}"]
-        environment = {**os.environ, "ROS_DOMAIN_ID": str(domain), "ROS_PYTHON_CHECK_FIELDS": "1"}
+        self.environment = {
+            **os.environ,
+            "ROS_DOMAIN_ID": str(domain),
+            "ROS_PYTHON_CHECK_FIELDS": "1",
+        }
         self.process = subprocess.Popen(
             [sys.executable, "-u", "-c", RUN_NODE, "--ros-args", *arguments],
             stdout=log.open("ab"),
             stderr=subprocess.STDOUT,
-            env=environment,
+            env=self.environment,
         )
 
     @property
@@ -132,10 +141,13 @@ class Observer:
         image: np.ndarray,
         camera: Camera | None = None,
         step_s: float = 0.2,
+        stamp: Time | None = None,
         **fields: Any,
     ) -> Header:
         """Publish a picture, its camera before it if given; other `fields` of the message count."""
         header = self.header(step_s)
+        if stamp is not None:
+            header.stamp = stamp.to_msg()
         if camera is not None:
             self.infos.publish(camera_info_message(header, camera))
             self.rest(0.1)
@@ -152,3 +164,17 @@ class Observer:
         future = client.call_async(request)
         self.until(future.done)
         return future.result()
+
+
+def set_parameter(see: Observer, name: str, value: bool | int | float | str) -> Any:
+    """Set a parameter of the node; its SetParametersResult."""
+    kinds = {
+        bool: ("bool_value", ParameterType.PARAMETER_BOOL),
+        int: ("integer_value", ParameterType.PARAMETER_INTEGER),
+        str: ("string_value", ParameterType.PARAMETER_STRING),
+        float: ("double_value", ParameterType.PARAMETER_DOUBLE),
+    }
+    field, kind = kinds[type(value)]
+    parameter = Parameter(name=name, value=ParameterValue(type=kind, **{field: value}))
+    request = SetParameters.Request(parameters=[parameter])
+    return see.call(SetParameters, "/mpmesh/set_parameters", request).results[0]

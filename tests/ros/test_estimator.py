@@ -117,3 +117,14 @@ class TestEstimator:
         )  # fmt: skip
         line.estimator.estimate(picture(depth=depth))
         assert line.pipeline.calls[0].depth[5, 5] == np.float32(2.5)
+
+    @pytest.mark.parametrize(("encoding", "width"), [("rgb8", 640), ("16UC1", 320)])
+    def test_without_a_usable_depth_it_goes_on(self, line, encoding, width):
+        line.cameras.update(info())
+        depth = SimpleNamespace(
+            encoding=encoding, width=width, height=480, step=2 * width, is_bigendian=0,
+            data=bytes(2 * width * 480),
+        )  # fmt: skip
+        assert line.estimator.estimate(picture(depth=depth)) is not None
+        assert line.pipeline.calls[0].depth is None
+        assert "depth" in line.problems.current

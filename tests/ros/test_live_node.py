@@ -13,10 +13,10 @@ from diagnostic_msgs.msg import DiagnosticArray
 from geometry_msgs.msg import PoseStamped
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
-from live import START_S, NodeProcess, Observer
+from live import RELIABILITY, START_S, NodeProcess, Observer, set_parameter
 from mpmesh_ros.msg import MeshTopology, SmplPersonArray
-from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
-from rcl_interfaces.srv import DescribeParameters, SetParameters
+from rcl_interfaces.srv import DescribeParameters
+from rclpy.duration import Duration
 from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
 from sensor_msgs.msg import CompressedImage, PointCloud2
 from std_srvs.srv import SetBool, Trigger
@@ -157,7 +157,9 @@ class TestOutputs:
                 break
         assert {topic for topic, heard in topics.items() if not heard} == set()
         live.see.until(lambda: topics["/mpmesh/detections"][-1].header == header)
-        count = len(message.people)
+        live.see.until(lambda: topics["/tf"][-1].transforms[0].header == header)
+        there = [person for person in message.people if person.track_state != person.LOST]
+        count = len(there)
         assert len(topics["/mpmesh/detections"][-1].detections) == count
         faces = len(topics["/mpmesh/topology"][0].faces)
         meshes = topics["/mpmesh/mesh_markers"][-1].markers
@@ -165,7 +167,7 @@ class TestOutputs:
         vertices = topics["/mpmesh/topology"][0].vertex_count
         assert topics["/mpmesh/points"][-1].width == count * vertices
         frames = {t.child_frame_id for t in topics["/tf"][-1].transforms}
-        assert frames == {f"body_{person.track_id}" for person in message.people}
+        assert frames == {f"body_{person.track_id}" for person in there}
 
     def test_diagnostics(self, live, clip):
         heard = live.see.listen(DiagnosticArray, "/diagnostics")
@@ -233,18 +235,34 @@ class TestParameters:
         assert len(answer(live, live.see.show(clip[0].image)).people[0].vertices) == 0
 
 
+class TestAge:
+    def test_old_pictures_are_dropped(self, clip, tmp_path):
+        for live in started(tmp_path, max_image_age_s=2.0):
+            live.see.show(clip[0].image, clip[0].camera)  # long ago: of another clock, so it counts
+            live.see.until(lambda live=live: live.people and "behind the clock" in live.node.text)
+            now = live.see.node.get_clock().now()
+            count = len(live.people)
+            live.see.show(clip[0].image, stamp=now - Duration(seconds=10))
+            live.see.until(lambda live=live: "more than max_image_age_s" in live.node.text)
+            assert len(live.people) == count
+            header = live.see.show(clip[0].image, stamp=live.see.node.get_clock().now())
+            assert answer(live, header).people
+
+
 class TestQos:
     def test_best_effort_camera(self, clip, tmp_path):
-        for live in started(tmp_path, reliable=False):
-            header = live.see.show(clip[0].image, clip[0].camera)
-            assert len(answer(live, header).people) == 3
+        sensor = {RELIABILITY: "best_effort"}
+        for live in started(tmp_path, reliable=False, **sensor):
+            for _ in range(10):  # what is best effort may be lost now and then
+                live.see.show(clip[0].image, clip[0].camera)
+                live.see.rest(0.5)
+            assert len(live.people[-1].people) == 3
 
     def test_a_mismatch_is_explained(self, clip, tmp_path):
         see = Observer(reliable=False)
-        name = "qos_overrides./camera/image_raw.subscription.reliability"
-        node = NodeProcess(tmp_path / "node.log", see.domain, **{name: "reliable"})
+        node = NodeProcess(tmp_path / "node.log", see.domain)
         see.until(lambda: "reliability doesn't fit" in node.text, START_S)
-        assert name in node.text
+        assert RELIABILITY in node.text
         assert node.stop() == 0
         see.close()
 
@@ -310,18 +328,6 @@ class TestLifecycle:
 
 def values_of(message):
     return {row.key: row.value for status in message.status for row in status.values}
-
-
-def set_parameter(see, name, value):
-    kinds = {
-        bool: ("bool_value", ParameterType.PARAMETER_BOOL),
-        int: ("integer_value", ParameterType.PARAMETER_INTEGER),
-        float: ("double_value", ParameterType.PARAMETER_DOUBLE),
-    }
-    field, kind = kinds[type(value)]
-    parameter = Parameter(name=name, value=ParameterValue(type=kind, **{field: value}))
-    request = SetParameters.Request(parameters=[parameter])
-    return see.call(SetParameters, "/mpmesh/set_parameters", request).results[0]
 
 
 def state(see):

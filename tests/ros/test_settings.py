@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from mpmesh_core.configuration import PipelineConfig
 from mpmesh_core.errors import UsageError
-from mpmesh_core.pipeline import PipelineConfig
+from mpmesh_core.messages import OUTPUTS
 from mpmesh_ros.settings import NodeSettings, parameter_rows, settings_from
 
 ROOT = Path(__file__).parents[2]
@@ -77,7 +78,14 @@ class TestFiles:
     def test_the_table_lists_every_parameter(self):
         text = (ROOT / "docs/ros2.md").read_text()
         for row in ROWS.values():
-            assert f"| `{row.name}` | `{shown(row.default)}` |" in text, row.name
+            mark = "* " if row.dynamic else ""
+            assert f"| `{row.name}` | `{shown(row.default)}` | {mark}" in text, row.name
+
+    def test_the_page_names_every_output(self):
+        text = (ROOT / "docs/ros2.md").read_text()
+        for output in OUTPUTS:
+            kind = output.type.replace("/msg/", "/")
+            assert f"| `{output.topic}` | {kind} |" in text, output.name
 
 
 def shown(value: object) -> str:
