@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -25,38 +24,39 @@ from mpmesh_core.messages.geometry import points_message
 from mpmesh_core.messages.markers import MarkerMaker
 from mpmesh_core.messages.mesh_markers import mesh_marker
 from mpmesh_core.messages.rosbags_types import RosbagsTypes
-from mpmesh_core.people import people_from_bodies
 from mpmesh_core.sources.frames import Header
-from mpmesh_core.types import Bodies, Detections, FrameResult, Person, Skeletons
+from mpmesh_core.types import FrameResult, Person
 
 
 def made_up_people(body: BodyModel, camera: Camera, count: int) -> list[Person]:
     """Tracked people in random poses, 4 m away and farther, with meshes."""
     generator = torch.Generator().manual_seed(0)
-    rotations = roma.rotvec_to_rotmat(0.3 * torch.randn(count, 24, 3, generator=generator))
+    rotvecs = 0.3 * torch.randn(count, 24, 3, generator=generator)
     transl = torch.randn(count, 3, generator=generator) + torch.tensor([0.0, 0.0, 6.0])
-    bodies = Bodies(
-        rotations,
-        torch.randn(count, 10, generator=generator),
-        transl,
-        0.01 * torch.eye(3).repeat(count, 1, 1),
-        torch.ones(count),
-    )
-    blank = {name: torch.zeros(count, 1) for name in ("points3d", "points2d", "twist", "betas")}
-    skeletons = Skeletons(
-        **blank,
-        confidence=torch.ones(count, 29),
-        features=torch.zeros(count, 1),
-        heatmaps=torch.zeros(count, 1),
-    )
-    boxes = np.tile(np.array([100, 50, 200, 400], np.float32), (count, 1))
-    detections = Detections(boxes, np.full(count, 0.9, np.float32))
-    found = people_from_bodies(
-        body, bodies, torch.ones(count, dtype=torch.bool), skeletons, detections, camera, True
-    )
+    betas = torch.randn(count, 10, generator=generator)
+    posed = body(roma.rotvec_to_rotmat(rotvecs), betas, transl)
+    joints, vertices = posed.joints.numpy(), posed.vertices.numpy()
     return [
-        replace(person, track_id=i, state="tracked", velocity=np.array([0.5, 0.0, -0.5]))
-        for i, person in enumerate(found)
+        Person(
+            score=0.9,
+            bbox=np.array([100, 50, 200, 400], np.float32),
+            global_orient=rotvecs[i, 0].numpy(),
+            body_pose=rotvecs[i, 1:].reshape(-1).numpy(),
+            betas=betas[i].numpy(),
+            transl=transl[i].numpy(),
+            joints=joints[i],
+            joints_2d=camera.project(joints[i]),
+            joint_confidence=np.ones(24, np.float32),
+            coco_2d=np.zeros((17, 2), np.float32),
+            h36m=np.zeros((17, 3), np.float32),
+            position=joints[i, 0],
+            position_covariance=np.diag([0.01, 0.01, 0.09]),
+            vertices=vertices[i],
+            track_id=i,
+            state="tracked",
+            velocity=np.array([0.5, 0.0, -0.5]),
+        )
+        for i in range(count)
     ]
 
 
@@ -95,8 +95,10 @@ def with_rclpy() -> tuple[MessageTypes, Send]:
     import rclpy
     from rosidl_runtime_py.utilities import get_message
 
+    from mpmesh_ros.memory import keep_memory
     from mpmesh_ros.message_types import RclpyTypes
 
+    keep_memory()
     rclpy.init()
     node = rclpy.create_node("mpmesh_benchmark")
     publishers = {}

@@ -21,11 +21,13 @@ from torch import Tensor
 from mpmesh_core.camera import Camera
 from mpmesh_core.clock import StageClock
 from mpmesh_core.deadline import Plan, nearest
+from mpmesh_core.detect import check_image
 from mpmesh_core.graphs import Graphs
 from mpmesh_core.tensor_detector import Found
 from mpmesh_core.transfer import Download, Shapes, Upload, pack, shapes_of
 from mpmesh_core.types import Array, Detections
 
+MOST_SIZES = 8  # of pictures that are kept in memory at once
 REMEMBERED = 30  # frames: as many places as the most people in them needed
 
 Find = Callable[[Tensor], Found]
@@ -84,11 +86,18 @@ class DeviceLine:
         Returns:
             What `people` returns, `boxes` (N, 4) and `scores` (N,), as float32 of N people; `found`
             (), how many there were; and `broken` (), not 0 where the detector returned NaN.
+
+        Raises:
+            ShapeError: not such an image.
         """
+        check_image(image)
         self._graphs.steady = True
+        if len(self._upload) >= MOST_SIZES:
+            self._upload.forget()
+            self._graphs.forget()  # they read the tensors just dropped
         picture = self._upload(image)
         if given is None:
-            self._graphs.run(("find", picture.shape), lambda: self._keep(self._find(picture)))
+            self._run_find(picture)
         else:
             self._give(given)
         few = plan.people < self.expected
@@ -105,6 +114,29 @@ class DeviceLine:
         del numbers["state"]
         described = {name: value[: int(found)] for name, value in numbers.items()}
         return described | {"found": found, "broken": broken}
+
+    def prepare(self, camera: Camera, plan: Plan, find: bool = True) -> None:
+        """Choose kernels and record the graphs for every number of places, on a black picture.
+
+        Takes seconds for each, which the first frames with so many people would take otherwise.
+
+        Args:
+            camera: of the pictures to come.
+            plan: what they will compute.
+            find: whether the detector runs here too.
+        """
+        picture = self._upload(np.zeros((camera.height, camera.width, 3), np.uint8))
+        sizes = sorted(
+            {padded(people, self._max_people) for people in range(1, self._max_people + 1)}
+        )
+        for _ in range(2):  # first as it is, then recorded
+            if find:
+                self._run_find(picture)
+            for places in sizes:
+                self._run_people(picture, camera, plan, places, few=False)
+
+    def _run_find(self, picture: Tensor) -> None:
+        self._graphs.run(("find", picture.shape), lambda: self._keep(self._find(picture)))
 
     def _run_people(
         self, picture: Tensor, camera: Camera, plan: Plan, places: int, few: bool

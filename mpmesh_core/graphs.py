@@ -24,6 +24,7 @@ class _Recording:
     graph: torch.cuda.CUDAGraph
     output: Tensor
     events: Events
+    function: Callable[[], Tensor]  # holds what the graph reads, so that nobody frees it
 
 
 class Graphs:
@@ -49,7 +50,7 @@ class Graphs:
         self.steady = self.steady and recording is not None
         if key not in self._recordings:  # also warms up: libraries choose their kernels
             if len(self._recordings) >= MOST_GRAPHS:
-                self._recordings.clear()
+                self.forget()
             self._recordings[key] = None
             return function()
         if recording is None:
@@ -65,4 +66,8 @@ class Graphs:
             torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"),
         ):
             output = function()
-        return _Recording(graph, output, events)
+        return _Recording(graph, output, events, function)
+
+    def forget(self) -> None:
+        """Drop everything recorded."""
+        self._recordings.clear()

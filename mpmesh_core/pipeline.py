@@ -5,14 +5,14 @@ image + camera -> detect -> crop -> skeleton -> place -> IK -> refine -> body ->
 People found twice are left out (`doubles`); before inverse kinematics, skeletons take the body's
 bone lengths (`foreshorten`); after tracking, bodies may be smoothed. Every stage is a batch over
 the people of the frame; the mathematics is in the file named after the stage. On a GPU the same
-functions work on places for people, some of them empty (`device_line`). A
-depth image, where there is one, gives the bodies' distance (`depth`).
+functions work on places for people, some of them empty (`device_line`). A depth image, where there
+is one, gives the bodies' distance (`depth`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
 import torch
@@ -36,6 +36,7 @@ from mpmesh_core.pose import absolute_points, onto_picture, solve_pose, stand
 from mpmesh_core.refine import refine
 from mpmesh_core.smoothing import Smoother
 from mpmesh_core.tensor_detector import Found, TensorDetector
+from mpmesh_core.threads import one_thread
 from mpmesh_core.tracking import Tracker
 from mpmesh_core.types import Array, FrameResult, Person
 from mpmesh_core.warp import warp_crops
@@ -90,6 +91,13 @@ class Pipeline:
             self.smoother.reset()
 
     @torch.inference_mode()
+    def prepare(self, camera: Camera) -> None:
+        """Do on a GPU what would make first frames wait for seconds, see `DeviceLine.prepare`."""
+        if self._line is not None:
+            find = isinstance(self.detector, TensorDetector)
+            self._line.prepare(camera, self._wanted(self.config.max_people), find)
+
+    @torch.inference_mode()
     def __call__(
         self,
         image: Array,
@@ -118,15 +126,15 @@ class Pipeline:
         """
         self._clock.start()
         work = self._on_host if self._line is None else self._on_device
-        numbers, left_out = work(image, camera)
+        # ONNX Runtime has threads of its own; torch's own networks need torch's.
+        with one_thread() if self.backend == "onnxruntime" else nullcontext():
+            numbers, left_out = work(image, camera)
         people = self._checked(numbers)
         if depth is not None and people:
             with self._stage("depth", on_host=True):
                 people = anchor_people(self.body, people, depth, camera)
-        size = camera.width, camera.height
-        result = FrameResult(
-            frame, stamp, source, *size, camera.K, camera.D, people, left_out=left_out
-        )
+        seen_by = camera.width, camera.height, camera.K, camera.D
+        result = FrameResult(frame, stamp, source, *seen_by, people, left_out=left_out)
         if self.tracker is not None:
             with self._stage("track", on_host=True):
                 result = self.tracker.update(result)
@@ -271,9 +279,8 @@ class Pipeline:
         """On a GPU everything up to the people's numbers is one piece."""
         if self.device.type == "cpu":
             return None
-        return DeviceLine(
-            self._find, self._people, self.device, self.config.max_people, self._clock
-        )
+        most = self.config.max_people
+        return DeviceLine(self._find, self._people, self.device, most, self._clock)
 
     def _find(self, picture: Tensor) -> Found:
         assert isinstance(self.detector, TensorDetector)
@@ -282,11 +289,7 @@ class Pipeline:
 
     @contextmanager
     def _stage(self, name: str, on_host: bool = False) -> Iterator[None]:
-        """Time a stage.
-
-        Raises:
-            DeviceError: the stage ran out of GPU memory.
-        """
+        """Time a stage; DeviceError where it ran out of GPU memory."""
         try:
             with self._clock.stage(name, on_host):
                 yield

@@ -11,10 +11,7 @@ graph can hold it.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 
-import cv2
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -150,10 +147,17 @@ def suppressed(boxes: Tensor, usable: Tensor, iou: float) -> Tensor:
     return (stays > 0) & usable
 
 
-@cache
-@torch.inference_mode(False)
 def _resampling(before: int, after: int, area: bool, device: torch.device) -> Tensor:
-    """(after, before) weights with which OpenCV resamples one axis, kept like `constants`."""
-    filter_ = cv2.INTER_AREA if area else cv2.INTER_LINEAR
-    rows = cv2.resize(np.eye(before, dtype=np.float32), (before, after), interpolation=filter_)
-    return torch.from_numpy(rows).to(device)
+    """(after, before) weights with which OpenCV resamples one axis.
+
+    Made anew for every picture: kept ones of ever new sizes would fill the memory.
+    """
+    scale = before / after
+    source = torch.arange(before, dtype=torch.float64, device=device)
+    target = torch.arange(after, dtype=torch.float64, device=device).unsqueeze(1)
+    if area:  # how much of each pixel lies under the target's
+        low = target * scale
+        share = torch.minimum(source + 1, low + scale) - torch.maximum(source, low)
+        return (share.clamp(min=0) / scale).float()
+    at = ((target + 0.5) * scale - 0.5).clamp(0, before - 1)
+    return (1 - (source - at).abs()).clamp(min=0).float()

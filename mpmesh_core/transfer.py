@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -30,6 +31,7 @@ class Upload:
         The tensor is overwritten by the next array of its shape and type, which must not come
         before the device is done with this one.
         """
+        array = np.ascontiguousarray(array)
         source = torch.from_numpy(array if array.flags.writeable else array.copy())
         key = (tuple(source.shape), source.dtype)
         if key not in self._buffers:
@@ -38,6 +40,14 @@ class Upload:
         staging, target = self._buffers[key]
         staging.copy_(source)
         return target.copy_(staging, non_blocking=True)
+
+    def __len__(self) -> int:
+        """How many tensors there are."""
+        return len(self._buffers)
+
+    def forget(self) -> None:
+        """Drop all tensors; the next ones lie elsewhere."""
+        self._buffers.clear()
 
 
 class Download:

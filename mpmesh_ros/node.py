@@ -27,6 +27,7 @@ from mpmesh_ros.camera_cache import CameraCache, is_rectified
 from mpmesh_ros.camera_input import CameraInput, camera_info_topic, image_topic
 from mpmesh_ros.diagnostics import Diagnostics
 from mpmesh_ros.estimator import Estimator
+from mpmesh_ros.memory import keep_memory
 from mpmesh_ros.parameters import Parameters
 from mpmesh_ros.pictures import Picture
 from mpmesh_ros.problems import Problems
@@ -250,6 +251,7 @@ def main(args: list[str] | None = None) -> int:
     Returns:
         Exit code: 0, 1 where the engines of build_only cannot be built, 2 for wrong parameters.
     """
+    keep_memory()
     ended = init_until_signal(args)
     try:
         node = MpmeshNode()

@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import os
 import platform
+from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from mpmesh_core.cli import options
+from mpmesh_core.errors import UsageError
 
 if TYPE_CHECKING:
-    from mpmesh_core.evaluation.bench import GeometryReport, LineReport, Timing
+    from mpmesh_core.evaluation.bench import GeometryReport, Timing
+    from mpmesh_core.evaluation.bench_files import Change
+    from mpmesh_core.pipeline import Pipeline
+
+Rows = dict[str, dict[str, Any]]
 
 
 def bench(
     runs: Annotated[int, typer.Option(min=5, help="Frames to time.")] = 100,
+    size: Annotated[list[str] | None, typer.Option(help="Picture, 1920x1080; repeatable.")] = None,
+    people: Annotated[
+        list[int] | None, typer.Option(min=1, max=256, help="Force so many people; repeatable.")
+    ] = None,
     geometry: Annotated[bool, typer.Option(help="Also measure IK, placement and body.")] = True,
     backend: options.Backend = "auto",
     device: options.Device = "auto",
@@ -28,49 +38,111 @@ def bench(
     refine: options.Refine = True,
     mirror: options.Mirror = False,
     output: Annotated[Path | None, typer.Option(help="Write the figures as JSON.")] = None,
+    against: Annotated[Path | None, typer.Option(help="Compare with an older JSON file.")] = None,
+    read: Annotated[
+        Path | None, typer.Option(help="Take the figures from this file, measure nothing.")
+    ] = None,
 ) -> None:
-    """Time the whole line at 640x480 with three rendered people; measure IK and placement.
+    """Time the whole line on rendered people; measure IK and placement; compare two files.
 
-    Example: mpmesh bench --backend onnxruntime --output bench.json
+    Example: mpmesh bench --size 640x480 --size 3840x2160 --people 1 --people 16 --output new.json
     """
-    from mpmesh_core.evaluation import bench as measure
+    from mpmesh_core.evaluation.bench_files import changes, read_bench
+
+    console = Console()
+    before = None if against is None else read_bench(against)  # a wrong file is told at once
+    if read is not None:
+        line = read_bench(read)
+    else:
+        sizes = [_size(text) for text in size or ["640x480"]]
+        pipeline = options.load_pipeline(
+            backend=backend,
+            device=device,
+            variant=variant,
+            weights=weights,
+            refine=refine,
+            mirror=mirror,
+            max_people=max([32, *(people or [])]),
+        )
+        line = dict(_rows(pipeline, sizes, people or [], runs))
+        console.print(_line_table(line, f"{pipeline.backend} on {pipeline.device}, {_machine()}"))
+        figures: dict[str, object] = {"machine": _machine(), "line": line}
+        if geometry:
+            figures |= _geometry(pipeline, console)
+        if output is not None:
+            options.write_json(output, figures)
+    if before is not None:
+        console.print(_change_table(changes(before, line)))
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) * int(height)):
+        raise UsageError(f"--size {text!r}: give width x height, for example 1920x1080")
+    return int(width), int(height)
+
+
+def _rows(
+    pipeline: Pipeline, sizes: list[tuple[int, int]], people: list[int], runs: int
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Names and figures of every size and number of people."""
+    from mpmesh_core.evaluation.latency import count_copies, fix_people, spread_boxes, time_frames
     from mpmesh_core.training.synthetic.demo_clip import demo_clip
 
-    pipeline = options.load_pipeline(
-        backend=backend,
-        device=device,
-        variant=variant,
-        weights=weights,
-        refine=refine,
-        mirror=mirror,
-    )
-    scenes = list(demo_clip(frames=30))
-    line = measure.bench_line(pipeline, [scene.image for scene in scenes], scenes[0].camera, runs)
-    console = Console()
-    console.print(_line_table(line, pipeline.backend))
-    figures: dict[str, object] = {"machine": _machine(), "line": asdict(line)}
-    if geometry:
-        body = pipeline.body.cpu()
-        report = measure.measure_geometry(body)
-        ik, forward = measure.bench_ik(body), measure.bench_body(body)
-        console.print(_geometry_table(report, ik, forward))
-        figures |= {"geometry": asdict(report), "ik": asdict(ik), "body": asdict(forward)}
-    if output is not None:
-        options.write_json(output, figures)
+    described = f"{pipeline.config.variant} {pipeline.backend} {pipeline.device.type}"
+    detector = pipeline.detector
+    for width, height in sizes:
+        scenes = list(demo_clip(frames=30 if width * height < 10**6 else 2, size=(width, height)))
+        images, camera = [scene.image for scene in scenes], scenes[0].camera
+        counts: list[int | None] = [*people] or [None]
+        for count in counts:
+            pipeline.start()
+            pipeline.detector = detector
+            if count is not None:
+                pipeline.detector = fix_people(detector, spread_boxes(count, width, height))
+            row = asdict(time_frames(pipeline, images, camera, runs))
+            if pipeline.device.type == "cuda":
+                row |= count_copies(pipeline, images[0], camera)
+            found = "people found" if count is None else f"{count} people"
+            yield f"{described} {width}x{height} {found}", row
+
+
+def _geometry(pipeline: Pipeline, console: Console) -> dict[str, object]:
+    from mpmesh_core.evaluation import bench as measure
+
+    body = pipeline.body.cpu()
+    report = measure.measure_geometry(body)
+    ik, forward = measure.bench_ik(body), measure.bench_body(body)
+    console.print(_geometry_table(report, ik, forward))
+    return {"geometry": asdict(report), "ik": asdict(ik), "body": asdict(forward)}
 
 
 def _machine() -> str:
     return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
 
 
-def _line_table(report: LineReport, backend: str) -> Table:
-    table = Table(title=f"640x480, {report.people:.1f} people found, {backend}, {_machine()}")
-    for column in ("stage", "p50 [ms]", "p95 [ms]"):
-        table.add_column(column, justify="left" if column == "stage" else "right")
-    for name, timing in report.stages.items():
-        table.add_row(name, f"{timing.p50:.1f}", f"{timing.p95:.1f}")
-    table.add_row("all", f"{report.total.p50:.1f}", f"{report.total.p95:.1f}")
-    table.caption = f"{1e3 / report.total.p50:.1f} FPS, peak memory {report.peak_memory_mb:.0f} MB"
+def _line_table(rows: Rows, title: str) -> Table:
+    table = Table(title=f"whole line in ms, {title}")
+    columns = {"p50": ".1f", "p95": ".1f", "p99": ".1f", "fps": ".1f", "people": ".1f"}
+    columns |= {"memory_mb": ".0f"}
+    extra = [
+        name for name in ("up", "down", "kernels") if any(name in row for row in rows.values())
+    ]
+    for column in ("what", *columns, *extra, "stages p50"):
+        table.add_column(column)
+    for name, row in rows.items():
+        stages = " ".join(f"{stage} {ms:.1f}" for stage, ms in row["stages"].items())
+        values = [f"{row[key]:{style}}" for key, style in columns.items()]
+        table.add_row(name, *values, *(f"{row.get(key, 0):g}" for key in extra), stages)
+    return table
+
+
+def _change_table(rows: list[Change]) -> Table:
+    table = Table(title="p50 in ms before and now")
+    for column in ("what", "before", "now", "change"):
+        table.add_column(column)
+    for row in rows:
+        table.add_row(row.name, f"{row.before:.2f}", f"{row.now:.2f}", f"{row.percent:+.1f} %")
     return table
 
 

@@ -1,15 +1,12 @@
-"""evaluation.bench: how long the line takes and how exact its geometry is; no data needed.
+"""evaluation.bench: how exact the geometry is and how long it takes; no data needed.
 
-Times are those of this machine, with torch's and ONNX Runtime's default threads. Accuracy figures
-come from random truths with a fixed seed.
+Accuracy figures come from random truths with a fixed seed. The whole line is `latency`.
 """
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,11 +15,8 @@ import torch
 from torch import Tensor
 
 from mpmesh_core.body import BodyModel
-from mpmesh_core.camera import Camera
 from mpmesh_core.ik import solve_ik, twist_from_rotations
-from mpmesh_core.pipeline import Pipeline
 from mpmesh_core.placement import place
-from mpmesh_core.types import Array
 
 MAX_ANGLE = 2.5  # [rad] of a random joint rotation
 CHI2_68 = 3.5267  # squared radius of the ellipsoid that holds 68.27 % of a 3D normal distribution
@@ -35,16 +29,6 @@ class Timing:
     p50: float
     p95: float
     runs: int
-
-
-@dataclass(frozen=True)
-class LineReport:
-    """The whole line over repeated frames."""
-
-    total: Timing
-    stages: dict[str, Timing]
-    people: float  # found a frame, mean
-    peak_memory_mb: float  # of the process
 
 
 @dataclass(frozen=True)
@@ -69,26 +53,6 @@ def time_calls(call: Callable[[], object], runs: int = 50, warm_up: int = 5) -> 
         call()
         samples[index] = 1e3 * (time.perf_counter() - start)
     return Timing(float(np.median(samples)), float(np.percentile(samples, 95)), runs)
-
-
-def bench_line(
-    pipeline: Pipeline, images: Iterable[Array], camera: Camera, runs: int = 100
-) -> LineReport:
-    """Run the pipeline over the images again and again, `runs` frames after ten to warm up."""
-    pictures = list(images)
-    results, samples = [], []
-    for index in range(runs + 10):
-        start = time.perf_counter()
-        result = pipeline(pictures[index % len(pictures)], camera, stamp=index / 30, frame=index)
-        if index >= 10:
-            samples.append(1e3 * (time.perf_counter() - start))
-            results.append(result)
-    names = dict.fromkeys(name for result in results for name in result.timings)
-    stages = {
-        name: _summary([r.timings[name] for r in results if name in r.timings]) for name in names
-    }
-    found = float(np.mean([len(result.people) for result in results]))
-    return LineReport(_summary(samples), stages, found, peak_memory_mb())
 
 
 def bench_ik(body: BodyModel, people: int = 16, runs: int = 200) -> Timing:
@@ -140,16 +104,6 @@ def random_poses(people: int, seed: int) -> tuple[Tensor, Tensor]:
     axis = torch.nn.functional.normalize(torch.randn(people, 24, 3, generator=generator), dim=-1)
     angle = MAX_ANGLE * torch.rand(people, 24, 1, generator=generator)
     return roma.rotvec_to_rotmat(axis * angle), torch.randn(people, 10, generator=generator)
-
-
-def peak_memory_mb() -> float:
-    """Largest resident size of this process so far [MB]."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (2**20 if sys.platform == "darwin" else 2**10)
-
-
-def _summary(samples: list[float]) -> Timing:
-    return Timing(float(np.median(samples)), float(np.percentile(samples, 95)), len(samples))
 
 
 def _degenerate(points: Tensor, generator: torch.Generator) -> Tensor:

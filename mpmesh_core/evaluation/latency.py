@@ -7,8 +7,11 @@ their content, takes the time.
 
 from __future__ import annotations
 
+import resource
 import shutil
+import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,8 +39,10 @@ class Latency:
     p50: float
     p95: float
     p99: float
+    fps: float  # frames a second, by the mean
     runs: int
     people: float  # that left the line, mean
+    memory_mb: float  # peak: of the GPU where there is one, else of the process
     stages: dict[str, float]  # p50 of each stage
 
 
@@ -91,20 +96,32 @@ def spread_boxes(people: int, width: int, height: int) -> Array:
     return np.concatenate((corner, corner + size), 1).astype(np.float32)
 
 
-def time_frames(pipeline: Pipeline, image: Array, camera: Camera, runs: int) -> Latency:
-    """Run one picture again and again, after `WARM_UP` frames that do not count."""
-    for _ in range(WARM_UP):
-        pipeline(image, camera)
-    samples, results = np.empty(runs), []
-    for index in range(runs):
+def time_frames(pipeline: Pipeline, images: Sequence[Array], camera: Camera, runs: int) -> Latency:
+    """Run pictures again and again, after `WARM_UP` frames that do not count."""
+    on_gpu = pipeline.device.type == "cuda"
+    if on_gpu:
+        torch.cuda.reset_peak_memory_stats(pipeline.device)
+    samples, results = [], []
+    for index in range(WARM_UP + runs):
         start = time.perf_counter()
-        results.append(pipeline(image, camera))
-        samples[index] = 1e3 * (time.perf_counter() - start)
+        results.append(pipeline(images[index % len(images)], camera, stamp=index / 30))
+        samples.append(1e3 * (time.perf_counter() - start))
+    samples, results = samples[WARM_UP:], results[WARM_UP:]
     names = dict.fromkeys(name for result in results for name in result.timings)
     stages = {name: float(np.median([r.timings.get(name, 0.0) for r in results])) for name in names}
     p50, p95, p99 = (float(np.percentile(samples, q)) for q in (50, 95, 99))
-    people = float(np.mean([len(result.people) for result in results]))
-    return Latency(p50, p95, p99, runs, people, stages)
+    seen = [sum(p.state not in ("coasted", "lost") for p in r.people) for r in results]
+    memory = (
+        torch.cuda.max_memory_allocated(pipeline.device) / 2**20 if on_gpu else peak_memory_mb()
+    )
+    fps = 1e3 / float(np.mean(samples))
+    return Latency(p50, p95, p99, fps, runs, float(np.mean(seen)), memory, stages)
+
+
+def peak_memory_mb() -> float:
+    """Largest resident size of this process so far [MB]."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def count_copies(pipeline: Pipeline, image: Array, camera: Camera, frames: int = 5) -> dict:

@@ -92,7 +92,7 @@ class MessageBuilder:
         return navigation.people_message(self.types, frame, transform)
 
     def humans(self, frame: MessageFrame) -> list[TopicMessage]:
-        """Messages of REP 155, each with its topic; there are two a person."""
+        """Messages of REP 155, each with its topic; there are three a person."""
         return bodies(self.types, frame)
 
     def _people(self, frame: MessageFrame) -> Any:

@@ -21,6 +21,7 @@ from mpmesh_core.types import Array, FrameResult, Person
 R_SMPL_BODY = np.array([[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
 """Axes of REP 155 (x front, y left, z up) in those of SMPL (x left, y up, z front), as columns."""
 
+_SMPL_FROM_BODY = Rotation.from_matrix(R_SMPL_BODY)
 STILL = np.zeros(3)  # velocity of those whose velocity isn't known [m/s]
 _HIPS = [SMPL_JOINTS.index("left_hip"), SMPL_JOINTS.index("right_hip")]
 
@@ -87,7 +88,7 @@ class MessageFrame:
 def body_axes(people: list[Person]) -> Rotation:
     """Rotations from REP 155 body axes to the camera's, one a person."""
     rotvecs = stacked([person.global_orient for person in people], (3,))
-    return Rotation.from_rotvec(rotvecs) * Rotation.from_matrix(R_SMPL_BODY)
+    return Rotation.from_rotvec(rotvecs) * _SMPL_FROM_BODY
 
 
 def stacked(rows: list[Array], shape: tuple[int, ...]) -> Array:

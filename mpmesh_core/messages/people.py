@@ -40,7 +40,7 @@ def people_array(
             for person, mesh, root, roi in zip(
                 people,
                 filled,
-                _roots(types, people),
+                _roots(types, frame),
                 _rois(types, people, frame.result.width, frame.result.height),
             )
         ],
@@ -80,10 +80,15 @@ def _person(types: MessageTypes, person: Person, mesh: Array | None, root: Any, 
     )
 
 
-def _roots(types: MessageTypes, people: list[Person]) -> list[Any]:
-    """geometry_msgs/PoseWithCovariance of each pelvis, turned as the body."""
+def _roots(types: MessageTypes, frame: MessageFrame) -> list[Any]:
+    """geometry_msgs/PoseWithCovariance of everybody's pelvis, turned as the body."""
+    people = frame.result.people
     positions = stacked([person.position for person in people], (3,)).tolist()
-    quaternions = body_axes(people).as_quat().tolist()
+    known = iter(frame.body_quaternions)
+    quaternions = [
+        body_axes([person]).as_quat()[0].tolist() if person.state == "lost" else next(known)
+        for person in people
+    ]
     cls = types["geometry_msgs/msg/PoseWithCovariance"]
     return [
         cls(pose=pose_message(types, position, quaternion), covariance=covariance)

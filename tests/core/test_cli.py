@@ -14,7 +14,6 @@ from mpmesh_core import cli
 from mpmesh_core.outputs import read_results
 
 COMMANDS = [
-    ["replay"],
     ["run"],
     ["demo"],
     ["replay"],

@@ -17,12 +17,13 @@ from torch._subclasses.fake_tensor import (
 )
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mpmesh_core import constants, foreshorten, kinematic_tree, swing_twist, tensor_detector
+from mpmesh_core import constants, foreshorten, kinematic_tree, swing_twist
 from mpmesh_core.camera import Camera
 from mpmesh_core.clock import StageClock
 from mpmesh_core.deadline import Plan
-from mpmesh_core.device_line import DeviceLine, camera_key, padded
+from mpmesh_core.device_line import MOST_SIZES, DeviceLine, camera_key, padded
 from mpmesh_core.engines.torch import TorchEngine
+from mpmesh_core.errors import ShapeError
 from mpmesh_core.networks import heatmaps
 from mpmesh_core.pipeline import Pipeline, PipelineConfig
 from mpmesh_core.tensor_detector import Found, TensorDetector
@@ -140,6 +141,19 @@ class TestDeviceLine:
             crowd(2)
         assert crowd.places[-1] == 2
 
+    def test_prepared_for_every_number_of_places(self) -> None:
+        crowd = Crowd(most=6)
+        crowd.line.prepare(CAMERAS["none"], ALL)
+        assert crowd.places == [1, 2, 4, 6] * 2
+        assert crowd(3)["number"].tolist() == [0, 1, 2]
+
+    def test_pictures_of_ever_new_sizes_do_not_pile_up(self) -> None:
+        crowd = Crowd()
+        for size in range(2, 30):
+            image = np.full((size, size, 3), 2, np.uint8)
+            assert crowd.line(image, CAMERAS["none"], ALL)["number"].tolist() == [0, 1]
+            assert len(crowd.line._upload) <= MOST_SIZES
+
     def test_nobody(self) -> None:
         numbers = Crowd()(0)
         assert numbers["number"].shape == (0,)
@@ -152,6 +166,10 @@ class TestDeviceLine:
         assert crowd.places[-1] == 2
         assert numbers["number"].tolist() == [5, 6]
         assert (numbers["found"], crowd.line.reruns) == (7, 1)
+
+    def test_no_picture(self) -> None:
+        with pytest.raises(ShapeError, match="image must be uint8 RGB"):
+            Crowd().line(np.zeros((4, 4, 3)), CAMERAS["none"], ALL)
 
     def test_people_found_elsewhere(self) -> None:
         crowd = Crowd()
@@ -187,7 +205,6 @@ CACHES = (
     foreshorten._tables,
     kinematic_tree.tree_tables,
     swing_twist._constants,
-    tensor_detector._resampling,
     heatmaps._axis,
     heatmaps._fold,
 )

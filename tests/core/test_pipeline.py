@@ -10,6 +10,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
+from mpmesh_core import pipeline as pipeline_module
 from mpmesh_core.camera import Camera
 from mpmesh_core.engines import Engine
 from mpmesh_core.errors import DeviceError, NumericalError
@@ -206,6 +207,25 @@ class TestSmoothing:
         fresh = pipeline(shaken, CAMERA, stamp=0.5).people[0]
         moved = np.linalg.norm(smoothed.joints - frames[0].joints, axis=1).mean()
         assert moved < np.linalg.norm(fresh.joints - frames[0].joints, axis=1).mean()
+
+
+class TestThreads:
+    def test_torch_has_one_beside_onnxruntime_and_all_of_them_afterwards(
+        self, pipeline: Pipeline, picture: Array, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        seen = []
+        solve = pipeline_module.solve_pose
+        monkeypatch.setattr(pipeline, "detector", GivenBoxes(boxes(1)))
+        monkeypatch.setattr(
+            pipeline_module,
+            "solve_pose",
+            lambda *args: (seen.append(torch.get_num_threads()), solve(*args))[1],
+        )
+        before = torch.get_num_threads()
+        torch.set_num_threads(2)
+        pipeline(picture, CAMERA)
+        assert (seen, torch.get_num_threads()) == ([1], 2)
+        torch.set_num_threads(before)
 
 
 class TestConfig:

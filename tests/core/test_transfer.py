@@ -36,3 +36,8 @@ def test_an_upload_stays_in_place_for_its_shape() -> None:
     again, other = upload(image), upload(np.zeros((1, 2, 3), np.uint8))
     assert first.data_ptr() == again.data_ptr() != other.data_ptr()
     assert torch.equal(again, torch.from_numpy(image.copy()))
+
+
+def test_upload_of_a_flipped_view() -> None:
+    image = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    assert np.array_equal(Upload(CPU)(image[::-1]).numpy(), image[::-1])
