@@ -10,6 +10,7 @@ result before. Where the camera is slower than the pipeline, no picture may be l
 from __future__ import annotations
 
 import argparse
+import contextlib
 import itertools
 import json
 import os
@@ -22,7 +23,7 @@ from typing import Any
 
 import numpy as np
 import rclpy
-from rclpy.executors import SingleThreadedExecutor
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.qos import QoSProfile
 from rosidl_runtime_py.utilities import get_message
 from sensor_msgs.msg import CameraInfo, Image
@@ -78,7 +79,8 @@ def listen(names: list[str]) -> None:
         if output.name in names:
             topic = output.topic.replace("~/", "/mpmesh/")
             node.create_subscription(get_message(output.type), topic, len, 1, raw=True)
-    rclpy.spin(node)
+    with contextlib.suppress(KeyboardInterrupt, ExternalShutdownException):
+        rclpy.spin(node)
 
 
 def run(camera: Camera, scenes: list[Scene], seconds: float, node: int) -> dict[str, Any]:
@@ -139,6 +141,7 @@ def main() -> None:
     if os.environ.get("MPMESH_LISTENER"):
         rclpy.init()
         listen(arguments.listen)
+        return
     command = [sys.executable, "-c", RUN_NODE, "--ros-args", "-r", "image:=/camera/image_raw"]
     node = subprocess.Popen(command)
     listener = None

@@ -53,13 +53,9 @@ class CameraInput:
         self._subscriptions: list[Any] = []
         self.topic = image_topic(node) + ("/compressed" if self._compressed else "")
 
-    @property
-    def is_open(self) -> bool:
-        """Whether it listens."""
-        return bool(self._subscriptions)
-
     def open(self) -> None:
         """Begin to listen."""
+        self.close()  # what an attempt that failed has left
         kind = CompressedImage if self._compressed else Image
         self._subscribe(kind, self.topic, self._on_image, NEWEST)
         self._subscribe(CameraInfo, camera_info_topic(self._node), self._cameras.update, NEWEST)

@@ -10,6 +10,7 @@ import hashlib
 import sys
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import rclpy
@@ -76,24 +77,12 @@ class MpmeshNode(LifecycleNode):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the networks and make the topics."""
-        try:
-            self._loaded = self._load(self.settings)
-        except Exception as error:  # whatever it is, the node stays and says it
-            kind = "" if isinstance(error, MPMeshError) else f"{type(error).__name__}: "
-            self.get_logger().error(f"cannot configure: {kind}{error}")
-            return FAILURE
-        facts = self._loaded.facts
-        self.get_logger().info(f"ready: {facts['backend']}, weights {facts['weights']}")
-        return super().on_configure(state)
+        return self._attempt("configure", self._configure)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Begin to work."""
-        assert self._loaded is not None
         super().on_activate(state)
-        self._active = True
-        self._loaded.publishers.publish_topology()
-        self._start()
-        return SUCCESS
+        return self._attempt("activate", self._activate)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Stop, and say that nobody is there."""
@@ -124,6 +113,27 @@ class MpmeshNode(LifecycleNode):
             self._loaded.publishers.destroy()
             self._loaded = None
 
+    def _attempt(self, name: str, action: Callable[[], None]) -> TransitionCallbackReturn:
+        """A transition that may fail, whatever the reason: the node stays and says it."""
+        try:
+            action()
+        except Exception as error:
+            kind = "" if isinstance(error, MPMeshError) else f"{type(error).__name__}: "
+            self.get_logger().error(f"cannot {name}: {kind}{error}")
+            return FAILURE
+        return SUCCESS
+
+    def _configure(self) -> None:
+        self._loaded = self._load(self.settings)
+        facts = self._loaded.facts
+        self.get_logger().info(f"ready: {facts['backend']}, weights {facts['weights']}")
+
+    def _activate(self) -> None:
+        assert self._loaded is not None
+        self._start()
+        self._active = True
+        self._loaded.publishers.publish_topology()
+
     def _load(self, settings: NodeSettings) -> _Loaded:
         pipeline = Pipeline(settings.pipeline)
         image, info = image_topic(self), camera_info_topic(self)
@@ -148,8 +158,8 @@ class MpmeshNode(LifecycleNode):
         assert self._loaded is not None
         if self._worker is None:
             self._loaded.estimator.forget_people()
-            self._worker = Worker(self._work, self._failed)
             self._loaded.input.open()
+            self._worker = Worker(self._work, self._failed)
 
     def _stop(self) -> None:
         """Unsubscribe, finish the picture at hand, and take everybody off the topics."""

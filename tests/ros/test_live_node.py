@@ -297,6 +297,14 @@ class TestLifecycle:
         assert node.stop() == 0
         see.close()
 
+    def test_what_cannot_be_activated_is_said_and_the_node_stays(self, tmp_path):
+        see = Observer()
+        node = NodeProcess(tmp_path / "node.log", see.domain, **{RELIABILITY: "perfect"})
+        see.until(lambda: "cannot activate" in node.text and "perfect" in node.text, START_S)
+        assert state(see) == State.PRIMARY_STATE_INACTIVE
+        assert node.stop() == 0
+        see.close()
+
     def test_impossible_parameter_is_one_line(self, tmp_path):
         see = Observer()
         node = NodeProcess(tmp_path / "node.log", see.domain, backend="cuda")
