@@ -1,11 +1,12 @@
-"""limbs: refined bodies keep their limbs where the picture shows them.
+"""limbs: refined bodies keep their joints where the picture shows them.
 
 In   rotations and betas before and after refinement
-Out  rotations (..., 24, 3, 3) of the refined body, its limbs' joints where they were before
+Out  rotations (N, 24, 3, 3) of the refined body, its joints where they were before
 
-The refiner sees no pixels. What it knows better is how a torso bends, how limbs are twisted and
-where hands and feet point; where hips, shoulders, elbows, wrists, knees and ankles are, the
-skeleton network has seen. Hands and feet go along with wrist and ankle.
+The refiner sees no pixels, and on held-out people it moves joints to no better places. What it knows
+better are rotations that joints don't show, most of all where hands and feet point. So hands and feet
+go along with wrist and ankle as the refiner turned them, and bones keep the refined twist; every other
+joint is aimed at where the skeleton network saw it.
 """
 
 from __future__ import annotations
@@ -18,25 +19,15 @@ from mpmesh_core.constants import constant
 from mpmesh_core.ik import solve_ik, twist_from_rotations
 from mpmesh_core.joints import POINT_PARENTS, POINTS
 
-LIMBS = tuple(
-    POINTS.index(f"{side}_{joint}")
-    for side in ("left", "right")
-    for joint in ("hip", "knee", "ankle", "shoulder", "elbow", "wrist")
-)
-_CARRIERS = tuple(
-    POINTS.index(f"{side}_{joint}") for side in ("left", "right") for joint in ("ankle", "wrist")
-)
+_ENDS = ("hand", "hand_tip", "foot", "toe_tip")
+SEEN = tuple(i for i, name in enumerate(POINTS) if name.split("_", 1)[-1] not in _ENDS)
 
 
-def _carrier(point: int) -> int | None:
-    """The limb joint whose move a point makes, if any."""
-    if point in LIMBS:
-        return point
-    while point > 0:
+def _carrier(point: int) -> int:
+    """The joint that was seen whose move a point makes."""
+    while point not in SEEN:
         point = POINT_PARENTS[point]
-        if point in _CARRIERS:
-            return point
-    return None
+    return point
 
 
 _MOVES = tuple(
@@ -48,7 +39,7 @@ _MOVES = tuple(
 def keep_limbs(
     rotations: Tensor, betas: Tensor, seen_rotations: Tensor, seen_betas: Tensor, body: BodyModel
 ) -> Tensor:
-    """Put the limbs of refined bodies back.
+    """Put the joints of refined bodies back.
 
     Args:
         rotations: (N, 24, 3, 3) refined.
@@ -60,15 +51,15 @@ def keep_limbs(
     Returns:
         (N, 24, 3, 3) rotations.
     """
-    origin = torch.zeros_like(betas[:, :3])
-    refined, seen = (
-        posed - posed[:, :1]
-        for posed in (
-            body(rotations, betas, origin, vertices=False).points,
-            body(seen_rotations, seen_betas, origin, vertices=False).points,
-        )
-    )
+    refined, seen = _points(rotations, betas, body), _points(seen_rotations, seen_betas, body)
     moves = constant(_MOVES, refined.dtype, refined.device)
     rest = body.rest_points(betas)
     target = refined + moves @ (seen - refined)
     return solve_ik(target, rest, twist_from_rotations(rotations, rest)).rotations
+
+
+def _points(rotations: Tensor, betas: Tensor, body: BodyModel) -> Tensor:
+    """(N, 29, 3) [m], pelvis-relative."""
+    origin = torch.zeros_like(betas[:, :3])
+    points = body(rotations, betas, origin, vertices=False).points
+    return points - points[:, :1]

@@ -1,4 +1,4 @@
-"""Refined bodies keep their limbs: what goes back, what stays refined."""
+"""Refined bodies keep their joints: what goes back, what stays refined."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mpmesh_core.body import BodyModel, load_body
 from mpmesh_core.joints import SMPL_JOINTS
-from mpmesh_core.limbs import LIMBS, keep_limbs
+from mpmesh_core.limbs import SEEN, keep_limbs
 
 PEOPLE = 4
 BETAS = torch.zeros(PEOPLE, 10)
@@ -45,13 +45,13 @@ class TestKeepLimbs:
         off = (_joints(body, kept) - _joints(body, pose)).norm(dim=-1)
         assert off.max() < 1e-3
 
-    def test_limbs_go_back_to_where_they_were_seen(self, body: BodyModel) -> None:
+    def test_joints_go_back_to_where_they_were_seen(self, body: BodyModel) -> None:
         seen = _poses(0.3, 1)
         names = ("left_shoulder", "right_elbow", "left_hip", "right_knee")
         refined = _turned(seen, [SMPL_JOINTS.index(name) for name in names])
         before, after = _joints(body, refined), _joints(body, seen)
         kept = _joints(body, keep_limbs(refined, BETAS, seen, BETAS, body))
-        limbs = list(LIMBS)
+        limbs = list(SEEN)
         assert (before - after)[:, limbs].norm(dim=-1).max() > 0.1
         assert (kept - after)[:, limbs].norm(dim=-1).max() < 1e-3
 
