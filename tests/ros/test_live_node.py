@@ -149,6 +149,7 @@ class TestOutputs:
             "/tf": live.see.listen(TFMessage, "/tf"),
             "/mpmesh/topology": live.see.listen(MeshTopology, "/mpmesh/topology", latched),
         }
+        live.see.call(Trigger, "/mpmesh/reset_tracks", Trigger.Request())  # so that nobody coasts
         for _ in range(10):  # what is best effort may be lost now and then
             header = live.see.show(clip[0].image, clip[0].camera)
             message = answer(live, header)
@@ -158,6 +159,7 @@ class TestOutputs:
         assert {topic for topic, heard in topics.items() if not heard} == set()
         live.see.until(lambda: topics["/mpmesh/detections"][-1].header == header)
         live.see.until(lambda: topics["/tf"][-1].transforms[0].header == header)
+        live.see.until(lambda: topics["/mpmesh/points"][-1].header == header)
         there = [person for person in message.people if person.track_state != person.LOST]
         count = len(there)
         assert len(topics["/mpmesh/detections"][-1].detections) == count
