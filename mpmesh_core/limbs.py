@@ -3,10 +3,10 @@
 In   rotations and betas before and after refinement
 Out  rotations (N, 24, 3, 3) of the refined body, its joints where they were before
 
-The refiner sees no pixels, and on held-out people it moves joints to no better places. What it knows
-better are rotations that joints don't show, most of all where hands and feet point. So hands and feet
-go along with wrist and ankle as the refiner turned them, and bones keep the refined twist; every other
-joint is aimed at where the skeleton network saw it.
+The refiner sees no pixels, and on held-out people it moves joints to no better places. What it
+knows better are rotations that joints don't show, most of all where hands and feet point. So hands
+and feet go along with wrist and ankle as the refiner turned them, and bones keep the refined twist;
+every other joint is aimed at where the skeleton network saw it.
 """
 
 from __future__ import annotations
