@@ -112,7 +112,7 @@ def figures(camera: Camera, memory: list[tuple[float, float]], start: float) -> 
     ages = 1e-6 * (times - stamps)[1:]
     frame_ms = 1e-6 * np.diff(shown).max()
     inference = 1e-6 * np.diff(times)
-    bound = 2e3 / camera.rate + inference
+    bound = 2 * frame_times(np.array(camera.shown), stamps[1:], times[1:]) + inference
     used = np.array([row for row in memory if row[0] > WARM_UP_S])
     half = len(used) // 2
     return {
@@ -129,6 +129,20 @@ def figures(camera: Camera, memory: list[tuple[float, float]], start: float) -> 
             float(60 * np.polyfit(used[half:, 0], used[half:, 1], 1)[0]), 3
         ),
     }
+
+
+def frame_times(shown: np.ndarray, stamps: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Longest time between two pictures while each result was on its way [ms].
+
+    Args:
+        shown: (P,) when pictures were shown [ns].
+        stamps: (R,) of the pictures of the results [ns].
+        times: (R,) of the results [ns].
+    """
+    first = np.searchsorted(shown, stamps)
+    last = np.searchsorted(shown, times, side="right")
+    gaps = np.diff(shown)
+    return np.array([1e-6 * gaps[max(a - 1, 0) : b].max() for a, b in zip(first, last)])
 
 
 def main() -> None:
