@@ -13,7 +13,7 @@ BlazePose's are padded like ours.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import torch
@@ -63,22 +63,17 @@ LAYOUTS = {
         top=576,
         mixed_top=True,
     ),
-    # the same with more blocks where they are cheap
-    "blazepose-deep": Layout(
-        stem=24,
-        stages=(
-            (1, 8, 1, 1, 3),
-            (4, 16, 1, 2, 3),
-            (6, 16, 1, 1, 3),
-            (6, 24, 2, 2, 5),
-            (6, 40, 4, 2, 3),
-            (6, 56, 6, 1, 5),
-            (6, 96, 8, 2, 5),
-        ),
-        top=576,
-        mixed_top=True,
-    ),
 }
+# The same with more blocks where they are cheap.
+LAYOUTS["blazepose-deep"] = replace(
+    LAYOUTS["blazepose"],
+    stages=(
+        *LAYOUTS["blazepose"].stages[:4],
+        (6, 40, 4, 2, 3),
+        (6, 56, 6, 1, 5),
+        (6, 96, 8, 2, 5),
+    ),
+)
 
 
 class _DepthwiseConv2d(nn.Conv2d):
