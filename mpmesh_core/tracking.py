@@ -53,6 +53,11 @@ class TrackerConfig(BaseModel):
     position_sigma: Annotated[float, Field(gt=0)] = Field(
         default=0.02, description="added to the claimed position noise, every direction [m]"
     )
+    lasting_sigma: Annotated[float, Field(ge=0)] = Field(
+        default=0.06,
+        description="of the claimed position noise, what stays the same from frame to frame, every "
+        "direction [m]: no noise to the filter, and part again of what it claims",
+    )
     range_sigma: Annotated[float, Field(ge=0)] = Field(
         default=0.03,
         description="added along the ray, as a fraction of the distance: monocular depth",
@@ -183,9 +188,20 @@ def _observe(result: FrameResult, config: TrackerConfig) -> _Seen:
     people = tuple(result.people[i] for i in index)
     positions = _stacked([person.position for person in people], (3,))
     along = config.range_sigma * positions[..., None]
-    R = _stacked([person.position_covariance for person in people], (3, 3))
-    R = R + along @ along.swapaxes(-1, -2) + config.position_sigma**2 * np.eye(3)
+    claimed = _stacked([person.position_covariance for person in people], (3, 3))
+    R = (
+        claimed
+        - _lasting(claimed, config)
+        + along @ along.swapaxes(-1, -2)
+        + config.position_sigma**2 * np.eye(3)
+    )
     return _Seen(index, people, positions, R)
+
+
+def _lasting(claimed: Array, config: TrackerConfig) -> Array:
+    """(N, 3, 3) part of claimed covariances that stays; always less than all of them."""
+    least = np.linalg.eigvalsh(claimed)[:, 0].clip(min=0)
+    return np.minimum(config.lasting_sigma**2, 0.9 * least)[:, None, None] * np.eye(3)
 
 
 def _usable(person: Person) -> bool:
@@ -259,17 +275,23 @@ def _current(
 
 def _reported(tracks: Tracks, config: TrackerConfig) -> list[Person]:
     """People as last seen, with what the filter knows of them."""
+    claimed = _stacked([person.position_covariance for person in tracks.people], (3, 3))
     return [
         replace(
             person,
             track_id=int(track_id),
             state="tracked" if hits >= config.confirm_hits else "new",
             position=mean[:3].copy(),
-            position_covariance=covariance[:3, :3].copy(),
+            position_covariance=covariance[:3, :3] + lasting,
             velocity=mean[3:].copy() if hits >= config.confirm_hits else None,
         )
-        for person, track_id, hits, mean, covariance in zip(
-            tracks.people, tracks.ids, tracks.hits, tracks.mean, tracks.covariance
+        for person, lasting, track_id, hits, mean, covariance in zip(
+            tracks.people,
+            _lasting(claimed, config),
+            tracks.ids,
+            tracks.hits,
+            tracks.mean,
+            tracks.covariance,
         )
     ]
 

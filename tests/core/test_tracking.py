@@ -321,6 +321,25 @@ class TestFilter:
         squared = (error * np.linalg.solve(covariance, error[..., None])[..., 0]).sum(-1)
         assert (squared < 7.038).mean() == pytest.approx(0.6827, abs=0.06)  # chi-square, 6 dof
 
+    def test_an_error_that_stays_is_claimed_but_is_no_noise(self) -> None:
+        """Somebody stands still and is measured beside the truth, always by as much."""
+        rng = np.random.default_rng(0)
+        tracker, lasting = Tracker(TrackerConfig(lasting_sigma=0.06)), 0.06**2 * np.eye(3)
+        where = np.array([0.3, 0.2, 4.0])
+        for number in range(60):
+            person = person_at(where, rng, 0)
+            claimed = person.position_covariance + lasting
+            person = replace(person, position_covariance=claimed)
+            result = tracker.update(frame_of([person], number / 30, number))
+        found = result.people[0]
+        assert np.linalg.eigvalsh(found.position_covariance - 0.9 * lasting)[0] > 0
+        assert np.linalg.norm(found.velocity) < 0.15
+        sharp = Tracker(TrackerConfig(lasting_sigma=0.0))
+        rng = np.random.default_rng(0)
+        for number in range(60):
+            precise = sharp.update(frame_of([person_at(where, rng, 0)], number / 30, number))
+        np.testing.assert_allclose(found.position, precise.people[0].position, atol=2e-3)
+
     def test_one_track_never_depends_on_the_others(self) -> None:
         """A far away second person changes nothing about the first."""
         paths = [walk((-1.0, 0, 3.0), (0.5, 0, 0)), walk((2.0, 0, 9.0), (0, 0, 0.1))]
