@@ -71,11 +71,11 @@ def anchor_people(
     device = body.faces.device
     rotvecs = np.stack([np.append(p.global_orient, p.body_pose) for p in people])
     rotations = roma.rotvec_to_rotmat(torch.from_numpy(rotvecs).to(device).unflatten(1, (24, 3)))
-    betas, transl, covariance = (
+    betas, transl, covariance, residual = (
         torch.from_numpy(np.stack([getattr(person, name) for person in people])).to(device)
-        for name in ("betas", "transl", "position_covariance")
+        for name in ("betas", "transl", "position_covariance", "fit_residual")
     )
-    bodies = Bodies(rotations, betas, transl, covariance, transl[:, 0])
+    bodies = Bodies(rotations, betas, transl, covariance, residual)
     anchored = anchor_to_depth(body, bodies, depth, camera)
     coco = body.keypoints(rotations, betas, anchored.transl, "coco17").cpu().numpy()
     moves = (anchored.transl - transl).cpu().numpy()

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mpmesh_core import kalman
 from mpmesh_core.association import assign, box_overlap, moved_boxes, moved_person
+from mpmesh_core.pose import NOISE
 from mpmesh_core.types import Array, FrameResult, Person
 
 _NEW_PATIENCE = 0.25  # share of `max_coast_s` that a person not yet confirmed is waited for
@@ -54,7 +55,7 @@ class TrackerConfig(BaseModel):
         default=0.02, description="added to the claimed position noise, every direction [m]"
     )
     lasting_sigma: Annotated[float, Field(ge=0)] = Field(
-        default=0.06,
+        default=NOISE.common_sigma,
         description="of the claimed position noise, what stays the same from frame to frame, every "
         "direction [m]: no noise to the filter, and part again of what it claims",
     )
