@@ -1,0 +1,1 @@
+"""datasets: readers of published data sets in their official formats; see `datasets.record`."""
