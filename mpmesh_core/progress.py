@@ -54,7 +54,7 @@ def run_with_progress(
 
     Raises:
         InputError: no frame could be used, or nothing can be written.
-        KeyboardInterrupt: after the summary of what was done until then.
+        KeyboardInterrupt, SystemExit: after the summary of what was done until then.
     """
     console = console or Console(stderr=True)
     lengths = [source.length for source in sources]
@@ -63,7 +63,7 @@ def run_with_progress(
     try:
         with RunProgress(total, console) as progress:
             run_sources(sources, pipeline, config, lambda _: progress.advance(), summary)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):
         console.print("stopped; what was done until here is written")
         raise
     finally:

@@ -7,9 +7,11 @@ Out  Estimate: result, decoded picture, camera; or None, and the problem is repo
 from __future__ import annotations
 
 import threading
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 from mpmesh_core.camera import Camera
+from mpmesh_core.device_line import camera_key
 from mpmesh_core.errors import InputError, MPMeshError
 from mpmesh_core.pipeline import Pipeline
 from mpmesh_core.sources.frames import Header
@@ -41,6 +43,7 @@ class Estimator:
     def __init__(self, pipeline: Pipeline, cameras: CameraCache, problems: Problems) -> None:
         self.pipeline, self.cameras, self._problems = pipeline, cameras, problems
         self._frames = 0
+        self._prepared: Hashable = None
         self._forget = threading.Event()
 
     def forget_people(self) -> None:
@@ -61,6 +64,7 @@ class Estimator:
             camera = self._camera(image)
             depth = self._depth(picture, image)
             step = "pipeline"
+            self._prepare(camera)
             stamp = 1e-9 * header.nanoseconds
             result = self.pipeline(image, camera, stamp, self._frames, header.frame_id, depth)
             self._problems.solved(step)
@@ -69,6 +73,12 @@ class Estimator:
             return None
         self._frames += 1
         return Estimate(header, image, camera, result)
+
+    def _prepare(self, camera: Camera) -> None:
+        """On a GPU, record graphs when a camera is new, not whenever one person more is there."""
+        if camera_key(camera) != self._prepared:
+            self.pipeline.prepare(camera)
+            self._prepared = camera_key(camera)
 
     def _camera(self, image: Array) -> Camera:
         """The picture's camera; that the last camera_info is unusable is no reason to stop."""

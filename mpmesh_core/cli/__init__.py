@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import signal
 import sys
+from types import FrameType
 
 import typer
 
@@ -57,8 +59,11 @@ def _options(
 def main() -> None:
     """Run the command line; an error ends it with one line and its exit code.
 
-    `--debug` may stand anywhere.
+    `--debug` may stand anywhere. Ctrl-C and SIGTERM unwind: what was done until then is written.
     """
+    signal.signal(signal.SIGTERM, _stopped)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell may have it ignored
+        signal.signal(signal.SIGINT, _stopped)
     words = [word for word in sys.argv[1:] if word != "--debug"]
     debug = len(words) < len(sys.argv) - 1
     try:
@@ -68,6 +73,8 @@ def main() -> None:
             raise
         typer.echo(f"mpmesh: {error}", err=True)
         sys.exit(getattr(error, "exit_code", 1))
-    except KeyboardInterrupt:
-        typer.echo("mpmesh: stopped by Ctrl-C", err=True)
-        sys.exit(130)
+
+
+def _stopped(number: int, frame: FrameType | None) -> None:
+    typer.echo(f"mpmesh: stopped by {signal.Signals(number).name}", err=True)
+    sys.exit(128 + number)

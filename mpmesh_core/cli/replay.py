@@ -112,7 +112,7 @@ def replay(
             failed += report.error is not None
             if truths and report.error is None:
                 failed += not _evaluated(console, report, config, truths[report.job.bag])
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):
         console.print("stopped; bags that are finished are kept, the same call goes on")
         raise
     if failed:

@@ -2,6 +2,10 @@
 
 import json
 import re
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -53,11 +57,15 @@ def mpmesh(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
 
     def call(*words: object) -> Outcome:
         monkeypatch.setattr("sys.argv", ["mpmesh", *map(str, words)])
+        before = {kind: signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM)}
         code = 0
         try:
             cli.main()
         except SystemExit as end:
             code = int(end.code or 0)
+        finally:
+            for kind, handler in before.items():
+                signal.signal(kind, handler)
         printed = capfd.readouterr()
         return Outcome(code, printed.out, printed.err)
 
@@ -203,6 +211,36 @@ class TestRun:
         assert outcome.code == 2
         assert_one_line(outcome.err, "would be written over")
         assert photo.read_bytes() == before
+
+
+class TestEnd:
+    @pytest.mark.parametrize("kind, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+    def test_what_was_done_is_written(
+        self, tmp_path: Path, kind: signal.Signals, code: int
+    ) -> None:
+        clip = tmp_path / "clip.mp4"
+        writer = cv2.VideoWriter(str(clip), cv2.VideoWriter.fourcc(*"mp4v"), 30, (160, 120))
+        for value in range(3000):  # longer than the test
+            writer.write(np.full((120, 160, 3), value % 200, np.uint8))
+        writer.release()
+        script = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        script += "from mpmesh_core.cli import main; main()"
+        words = ["run", str(clip), "--output", str(tmp_path / "out"), "--overlay"]
+        process = subprocess.Popen(
+            [sys.executable, "-c", script, *words], stderr=subprocess.PIPE, text=True
+        )
+        results = tmp_path / "out/results.jsonl"
+        while process.poll() is None and (not results.is_file() or results.stat().st_size < 2000):
+            time.sleep(0.02)
+        process.send_signal(kind)
+        error = process.communicate()[1]
+        assert process.returncode == code, error
+        done = read_results(results)
+        assert 1 < len(done) < 3000
+        video = cv2.VideoCapture(str(tmp_path / "out/overlay.mp4"))
+        assert len(done) - 1 <= video.get(cv2.CAP_PROP_FRAME_COUNT) <= len(done)
+        assert "Traceback" not in error and f"stopped by {kind.name}" in error
+        assert "what was done until here is written" in error
 
 
 class TestExport:

@@ -20,9 +20,13 @@ class FakePipeline:
 
     def __init__(self):
         self.calls, self.starts, self.error = [], 0, None
+        self.prepared = []
 
     def start(self):
         self.starts += 1
+
+    def prepare(self, camera):
+        self.prepared.append((camera.width, camera.height))
 
     def __call__(self, image, camera, stamp, frame, source, depth):
         if self.error is not None:
@@ -57,6 +61,12 @@ def picture(encoding="rgb8", width=640, height=480, depth=None):
 
 
 class TestEstimator:
+    def test_a_camera_is_prepared_for_once(self, line):
+        for width, height in [(640, 480), (640, 480), (320, 240), (320, 240)]:
+            line.cameras.update(info(width=width, height=height))
+            assert line.estimator.estimate(picture(width=width, height=height)) is not None
+        assert line.pipeline.prepared == [(640, 480), (320, 240)]
+
     def test_a_good_picture(self, line):
         line.cameras.update(info())
         estimate = line.estimator.estimate(picture())
