@@ -76,14 +76,17 @@ def check(
     info = dataset_info(name)
     reports: list[SplitReport] = [check_split_of(name, root, s, limit) for s in info.splits]
     table = Table(title=f"{info.title} in {root / info.folder}")
-    for column in ("split", "sequences", "frames", "people", "labels", "3D on 2D [px]", "problem"):
+    for column in ("split", "sequences", "frames", "people", "labels", "3D on 2D [px]", "state"):
         table.add_column(column, overflow="fold")
     for report in reports:
         labels = ", ".join(f"{key} {count}" for key, count in sorted(report.labels.items()))
         error = "-" if report.error_px is None else f"{report.error_px:.2f}"
         counts = (str(n) for n in (report.sequences, report.frames, report.people))
-        table.add_row(report.split, *counts, labels, error, report.problem or "none")
+        table.add_row(report.split, *counts, labels, error, report.state)
     Console().print(table)
+    for report in reports:
+        if report.error is not None:
+            typer.echo(f"{report.split}: {report.error}")
     whole = [report for report in reports if report.frames]
     if not whole:
         errors = [report.error for report in reports if report.error is not None]

@@ -40,7 +40,7 @@ def write_sheet(path: Path, records: Iterable[FrameRecord]) -> None:
         InputError: no records.
     """
     reader, body = PictureReader(), TargetBody(load_body("open"))
-    cells = [_cell(reader.read(record.picture), record, body) for record in records]
+    cells = [_cell(reader.of(record), record, body) for record in records]
     if not cells:
         raise InputError("no frame to draw")
     columns = min(COLUMNS, len(cells))
@@ -52,11 +52,6 @@ def write_sheet(path: Path, records: Iterable[FrameRecord]) -> None:
 
 def _cell(picture: Array, record: FrameRecord, body: TargetBody) -> Array:
     """One record's part of the picture, as large as fits a cell."""
-    if picture.shape[:2] != (record.height, record.width):
-        raise InputError(
-            f"{record.picture.path} is {picture.shape[1]} x {picture.shape[0]} px, "
-            f"the labels are for {record.width} x {record.height}"
-        )
     low, high = _window(record)
     scale = min(CELL[0] / (high[0] - low[0]), CELL[1] / (high[1] - low[1]))
     part = picture[low[1] : high[1], low[0] : high[0]]

@@ -33,9 +33,9 @@ class SplitReport:
     error: MPMeshError | None = None
 
     @property
-    def problem(self) -> str:
-        """The first problem in one line, or nothing."""
-        return "" if self.error is None else str(self.error)
+    def state(self) -> str:
+        """In one word: whole, broken or empty."""
+        return "broken" if self.error is not None else ("whole" if self.frames else "empty")
 
 
 def check_split_of(name: str, root: Path, split: str, limit: int | None = None) -> SplitReport:

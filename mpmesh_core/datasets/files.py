@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from mpmesh_core.datasets.catalogue import DatasetInfo
+from mpmesh_core.datasets.matlab import checked_mat
 from mpmesh_core.errors import InputError, MissingFileError, MissingPackageError, MPMeshError
 from mpmesh_core.types import Array
 
@@ -74,7 +76,8 @@ def read_mat(info: DatasetInfo, path: Path, squeeze: bool = False) -> dict[str, 
 
     need(info, path)
     with reading(info, path):
-        content: dict[str, Any] = loadmat(path, squeeze_me=squeeze, struct_as_record=False)
+        file = BytesIO(checked_mat(path.read_bytes()))
+        content: dict[str, Any] = loadmat(file, squeeze_me=squeeze, struct_as_record=False)
     return content
 
 

@@ -13,7 +13,7 @@ set have no distortion, those of TS5 and TS6 do.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -55,8 +55,8 @@ def read(root: Path, split: str) -> Iterator[FrameRecord]:
 def _sequence(folder: Path) -> Iterator[FrameRecord]:
     path = need(INFO, folder / "annot.mat")
     content = read_mat(INFO, path)
-    cameras = read_calibration(need(INFO, folder / "camera.calibration"))
     annot2, annot3 = (variable(INFO, path, content, name) for name in ("annot2", "annot3"))
+    cameras = read_calibration(need(INFO, folder / "camera.calibration"), len(annot3))
     subject = int(folder.parent.name[1:])
     any_pictures = False
     for index in range(len(annot3)):
@@ -85,18 +85,17 @@ def _pictures(folder: Path, camera: int) -> Callable[[int], Picture | None] | No
     video = folder / "imageSequence" / f"video_{camera}.avi"
     if video.is_file():
         return lambda number: Picture(video, number)
-    layouts = (
-        (f"imageSequence/img_{camera}_*.jpg", 0),
-        (f"imageFrames/video_{camera}/frame_*.jpg", 1),
-    )
-    for pattern, first in layouts:
-        files = {int(path.stem.split("_")[-1]) - first: path for path in folder.glob(pattern)}
-        if files:
-            return lambda number, files=files: Picture(files[number]) if number in files else None
-    return None
+    files = _extracted(folder.glob(f"imageSequence/img_{camera}_*.jpg"), first=0)
+    files = files or _extracted(folder.glob(f"imageFrames/video_{camera}/frame_*.jpg"), first=1)
+    return files.get if files else None
 
 
-def read_calibration(path: Path) -> list[Camera]:
+def _extracted(paths: Iterable[Path], first: int) -> dict[int, Picture]:
+    """Pictures by frame number; file names count from `first`."""
+    return {int(path.stem.split("_")[-1]) - first: Picture(path) for path in paths}
+
+
+def read_calibration(path: Path, count: int) -> list[Camera]:
     """Cameras of a camera.calibration file, in its order; all of them without distortion."""
     cameras, size, K = [], None, None
     with reading(INFO, path):
@@ -108,8 +107,8 @@ def read_calibration(path: Path) -> list[Camera]:
                 K = np.array([float(n) for n in rest]).reshape(4, 4)[:3, :3]
             elif word == "radial" and size is not None and K is not None:
                 cameras.append(Camera(K, np.zeros(0), "none", *size))
-        if not cameras:
-            raise ValueError("no camera in it")
+        if len(cameras) < count:
+            raise ValueError(f"{len(cameras)} cameras instead of {count}")
     return cameras
 
 

@@ -30,7 +30,7 @@ from mpmesh_core.types import Array
 INFO = dataset_info("panoptic")
 HELD_OUT = ("160906_pizza1", "160422_haggling1", "160906_ian5", "160906_band4")
 _CM = 100.0
-_LEAST_JOINTS = 4  # in front of the camera and inside the picture
+_LEAST_INSIDE, _LEAST_KNOWN = 4, 8  # joints; fewer tell nothing of where the person ends
 
 
 def read(root: Path, split: str) -> Iterator[FrameRecord]:
@@ -112,11 +112,12 @@ def _people(path: Path, camera: Camera, R: Array, t: Array) -> Iterator[PersonRe
         weight = np.clip(row[:, 3], 0, 1)
         pixels = camera.project(joints)
         size = (camera.width, camera.height)
-        inside = (joints[:, 2] > 0) & camera.in_view(joints) & (weight > 0)
+        inside = camera.in_view(joints) & (weight > 0)
         inside &= ((pixels >= 0) & (pixels < size)).all(1)
-        if inside.sum() < _LEAST_JOINTS:
+        ahead = (joints[:, 2] > 0) & (weight > 0)
+        if inside.sum() < _LEAST_INSIDE or ahead.sum() < _LEAST_KNOWN:
             continue
-        known = np.column_stack((pixels, weight * (joints[:, 2] > 0)))
+        known = np.column_stack((pixels, ahead))
         yield PersonRecord(
             box=keypoint_box(known, grow=0.1),
             points3d={"panoptic19": np.column_stack((joints, weight)).astype(np.float32)},

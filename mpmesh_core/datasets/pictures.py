@@ -10,13 +10,14 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mpmesh_core.datasets.record import Picture
+from mpmesh_core.datasets.record import FrameRecord, Picture
 from mpmesh_core.errors import InputError, MissingFileError
 from mpmesh_core.sources.images import read_image
 from mpmesh_core.sources.videos import quiet_ffmpeg
 from mpmesh_core.types import Array
 
 _HEADER = 1 << 18  # bytes; profiles and previews may stand before a JPEG's size
+_SPARE = 4  # [px] rows or columns that some tools add or cut at the end
 _FAR = 600  # frames; further ahead than that, seeking beats reading
 
 
@@ -52,6 +53,21 @@ class PictureReader:
         self._video: cv2.VideoCapture | None = None
         self._next = 0
         self._shard: tuple[Path, dict[str, Array]] | None = None
+
+    def of(self, record: FrameRecord) -> Array:
+        """The picture (H, W, 3) uint8 RGB of a record, as `read` gives it.
+
+        Raises:
+            InputError: it is of another size than the labels are for, by more than a few rows.
+        """
+        picture = self.read(record.picture)
+        height, width = picture.shape[:2]
+        if max(abs(width - record.width), abs(height - record.height)) > _SPARE:
+            raise InputError(
+                f"{record.picture.path} is {width} x {height} px, but its labels are for "
+                f"{record.width} x {record.height} px; use the pictures as published"
+            )
+        return picture
 
     def read(self, picture: Picture) -> Array:
         """The picture (H, W, 3) uint8 RGB.

@@ -24,7 +24,7 @@ from scipy.optimize import minimize_scalar
 from mpmesh_core.camera import Camera
 from mpmesh_core.datasets.boxes import keypoint_box
 from mpmesh_core.datasets.catalogue import dataset_info
-from mpmesh_core.datasets.files import finite, home, need, reading
+from mpmesh_core.datasets.files import finite, home, need, read_lines, reading
 from mpmesh_core.datasets.pictures import picture_size
 from mpmesh_core.datasets.record import FrameRecord, PersonRecord, Picture
 from mpmesh_core.types import Array
@@ -98,17 +98,19 @@ def _frame(place: Path, stem: str, paths: list[Path]) -> FrameRecord:
 def _bones(path: Path) -> Array:
     """(B, 7) u, v [px], known, x, y, z [m, world], known."""
     other = need(INFO, path.with_name(path.name.replace("_2d", "_3d")))
-    with reading(INFO, path):
-        pixels = np.loadtxt(path, ndmin=2)
-    with reading(INFO, other):
-        points = np.loadtxt(other, ndmin=2)
-    pixels = finite(INFO, path, (-1, 2), pixels)
-    points = finite(INFO, other, (len(pixels), 3), points)
+    pixels = finite(INFO, path, (-1, 2), _numbers(path))
+    points = finite(INFO, other, (len(pixels), 3), _numbers(other))
     if len(pixels) <= max(max(rows) for rows in BONES):
         with reading(INFO, path):
             raise ValueError(f"{len(pixels)} bones, fewer than the rig has")
     seen = ~np.isin(pixels[:, 0], _OFF_SCREEN)
     return np.column_stack((pixels - 0.5, seen, points, points.any(1)))
+
+
+def _numbers(path: Path) -> list[list[float]]:
+    lines = read_lines(INFO, path)
+    with reading(INFO, path):
+        return [[float(word) for word in line.split()] for line in lines]
 
 
 def _joints(bones: Array) -> Array:
@@ -129,7 +131,10 @@ def _calibrate(bones: Array, width: int, height: int) -> tuple[Camera, Array, Ar
     if len(known) < _LEAST_PAIRS:
         return None
     middle = known[:, 3:6].mean(0)  # the game's world is kilometres wide
-    points, pixels = known[:, 3:6] - middle, known[:, :2]
+    points = np.ascontiguousarray(known[:, 3:6] - middle)
+    pixels = np.ascontiguousarray(known[:, :2])
+    if np.linalg.matrix_rank(points, tol=1e-3) < 3:  # flat: the focal length can't be told
+        return None
 
     def fit(fov_deg: float) -> tuple[float, Camera, Array, Array]:
         camera = Camera.from_fov(width, height, fov_deg)
@@ -140,9 +145,6 @@ def _calibrate(bones: Array, width: int, height: int) -> tuple[Camera, Array, Ar
         error = camera.project(points @ R.T + t) - pixels
         return float(np.sqrt((error**2).sum(1).mean())), camera, R, t
 
-    try:
-        best = minimize_scalar(lambda fov: fit(fov)[0], bounds=_FOV_DEG, method="bounded").x
-        error, camera, R, t = fit(float(best))
-    except cv2.error:  # points in a line, or all the same
-        return None
+    best = minimize_scalar(lambda fov: fit(fov)[0], bounds=_FOV_DEG, method="bounded").x
+    error, camera, R, t = fit(float(best))
     return (camera, R, t - R @ middle) if error <= _MOST_ERROR else None

@@ -33,7 +33,6 @@ from mpmesh_core.types import Array
 
 TARGETS = {"points": "points", "coco": "coco17", "lsp": "lsp14"}
 """A sample's names of conventions, and those of the data sets."""
-_ORIGINS = ("pelvis", "spine", "spine2", "neck")  # joints that an absolute place may be told by
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,7 @@ def dataset_people(
             if (sample := person_sample(person, camera, body)) is not None
         ]
         if samples:
-            picture = flat_picture(reader.read(record.picture), camera)
+            picture = flat_picture(reader.of(record), camera)
             for sample in samples:
                 yield picture, sample
 
@@ -90,7 +89,7 @@ def dataset_scenes(records: Iterable[FrameRecord], body: TargetBody) -> Iterator
         people = [person for person in record.people if not person.crowd]
         if people and all(p.smpl is not None and body.same(p.smpl) for p in people):
             truths = [_truth(person, record, body.model) for person in people]
-            yield Scene(reader.read(record.picture), _camera(record), truths)
+            yield Scene(reader.of(record), _camera(record), truths)
 
 
 def every(records: Iterable[FrameRecord], step: int) -> Iterator[FrameRecord]:
@@ -111,7 +110,7 @@ def person_sample(person: PersonRecord, camera: Camera, body: TargetBody) -> Per
     if person.smpl is not None:
         _add_body(sample, person.smpl, flat, body)
     if not sample.root[3]:
-        _add_origin(sample, labels)
+        _add_origin(sample)
     for name, points in sample.points2d.items():  # only what can be seen at all
         points[sample.points3d[name][:, 2] < 0, 2] = 0
     weights = [*sample.points2d.values(), *sample.points3d.values(), sample.twist]
@@ -161,24 +160,17 @@ def _add_body(sample: PersonSample, label: SmplLabel, flat: Camera, body: Target
         sample.root = np.append(points[0], 1).astype(np.float32)
 
 
-def _add_origin(sample: PersonSample, labels: _Labels) -> None:
-    """Let the sample's place be told by a joint that isn't the pelvis of the body.
+def _add_origin(sample: PersonSample) -> None:
+    """Let the sample's place be told by some joint where the pelvis of the body isn't known.
 
     The absolute loss only needs the first point and `root` to be one and the same place; as a point
     this one keeps its weight of 0.
     """
     points = sample.points3d["points"]
-    if points[0, 3]:
-        sample.root = points[0].copy()
-        return
-    for name, source in labels.points3d.items():
-        names = CONVENTIONS[name].names
-        for joint in _ORIGINS:
-            if joint in names and source[names.index(joint), 3]:
-                xyz = source[names.index(joint), :3]
-                points[0] = (*xyz, 0.0)
-                sample.root = np.array((*xyz, 1.0), np.float32)
-                return
+    if points[:, 3].any():
+        first = int(points[:, 3].argmax())
+        points[0, :3] = points[first, :3]
+        sample.root = np.append(points[0, :3], 1).astype(np.float32)
 
 
 def rotations_of(label: SmplLabel) -> torch.Tensor:
