@@ -117,8 +117,10 @@ def people(
     from mpmesh_core.training.skeleton_data import write_people
 
     records = _records(name, root, split, every, limit)
-    found = dataset_people(records, _target(body, gender), least_size)
+    bad: list[str] = []
+    found = dataset_people(records, _target(body, gender), least_size, bad)
     typer.echo(f"{write_people(output, found)} people in {output}")
+    _report(bad)
 
 
 @app.command("scenes")
@@ -140,7 +142,9 @@ def scenes(
     from mpmesh_core.training.dataset_people import dataset_scenes
     from mpmesh_core.training.scene import write_shard
 
-    found = dataset_scenes(_records(name, root, split, every, limit), _target(body, gender))
+    bad: list[str] = []
+    records = _records(name, root, split, every, limit)
+    found = dataset_scenes(records, _target(body, gender), bad)
     folder, count = prepare_folder(output), 0
     while shard := list(islice(found, SHARD)):
         write_shard(folder / f"shard-{count // SHARD:05d}.npz", shard)
@@ -151,6 +155,13 @@ def scenes(
             "give --body and --gender as the set has them, or use `mpmesh data people`"
         )
     typer.echo(f"{count} scenes in {output}")
+    _report(bad)
+
+
+def _report(bad: list[str]) -> None:
+    """Frames that were left out, with the first reason."""
+    if bad:
+        typer.echo(f"{len(bad)} frames left out; the first: {bad[0]}", err=True)
 
 
 def _records(

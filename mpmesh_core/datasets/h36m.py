@@ -98,9 +98,10 @@ def _sequence(folder: Path, subject: int, path: Path, cameras: _Cameras) -> Iter
     use_masks = masks.is_file() and not shifted
     camera = cameras.of(name)
     with open_hdf5(INFO, masks) if use_masks else nullcontext() as file:
-        for number, pose in enumerate(joints / 1000):
+        metres = joints / 1000
+        for number, (pose, pixels) in enumerate(zip(metres, camera.project(metres))):
             person = PersonRecord(
-                box=_box(file, masks, number, camera.project(pose)),
+                box=_box(file, masks, number, pixels),
                 points3d={"h36m32": np.column_stack((pose, np.ones(32))).astype(np.float32)},
                 identity=subject,
             )

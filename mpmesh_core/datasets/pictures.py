@@ -52,6 +52,7 @@ class PictureReader:
         self._path: Path | None = None
         self._video: cv2.VideoCapture | None = None
         self._next = 0
+        self._ends: dict[Path, int] = {}  # frames of videos that ended too early
         self._shard: tuple[Path, dict[str, Array]] | None = None
 
     def of(self, record: FrameRecord) -> Array:
@@ -83,26 +84,26 @@ class PictureReader:
         return self._of_video(picture.path, picture.frame)
 
     def _of_video(self, path: Path, frame: int) -> Array:
-        if self._video is None or path != self._path or frame < self._next:
-            self._open(path)
+        if frame >= self._ends.get(path, frame + 1):
+            raise _ended(path, frame, self._ends[path])
         video = self._video
-        if video is None:
-            raise InputError(f"video {path} cannot be played")
+        if video is None or path != self._path or frame < self._next:
+            video = self._open(path)
         if frame - self._next > _FAR:
             video.set(cv2.CAP_PROP_POS_FRAMES, frame)
             self._next = frame
-        good = True
-        while good and self._next < frame:
-            good = video.grab()
+            if video.get(cv2.CAP_PROP_POS_FRAMES) != frame:  # not every codec can jump exactly
+                video = self._open(path)
+        while self._next < frame and video.grab():
             self._next += 1
-        bgr = video.read()[1] if good else None
-        self._next += 1
+        bgr = video.read()[1] if self._next == frame else None
         if bgr is None:
-            self._path = None
-            raise InputError(f"video {path} has no frame {frame}: cut off or damaged")
+            self._path, self._ends[path] = None, self._next
+            raise _ended(path, frame, self._next)
+        self._next += 1
         return cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
 
-    def _open(self, path: Path) -> None:
+    def _open(self, path: Path) -> cv2.VideoCapture:
         if not path.is_file():
             raise MissingFileError(f"video {path} does not exist")
         if self._video is not None:
@@ -112,6 +113,7 @@ class PictureReader:
         if not video.isOpened():
             raise InputError(f"video {path} cannot be played: not a video, or cut off")
         self._path, self._video, self._next = path, video, 0
+        return video
 
     def _of_shard(self, path: Path, frame: int) -> Array:
         from mpmesh_core.training.scene import decode_jpeg
@@ -124,3 +126,7 @@ class PictureReader:
         arrays = self._shard[1]
         first = int(arrays["jpeg_end"][frame - 1]) if frame else 0
         return decode_jpeg(arrays["jpeg"][first : int(arrays["jpeg_end"][frame])])
+
+
+def _ended(path: Path, frame: int, end: int) -> InputError:
+    return InputError(f"video {path} ends before frame {frame}, at {end}: cut off or damaged")

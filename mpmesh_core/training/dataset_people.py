@@ -24,6 +24,7 @@ from mpmesh_core.camera import Camera
 from mpmesh_core.datasets.conventions import CONVENTIONS, convert
 from mpmesh_core.datasets.pictures import PictureReader
 from mpmesh_core.datasets.record import FrameRecord, PersonRecord, SmplLabel
+from mpmesh_core.errors import InputError, MissingFileError
 from mpmesh_core.ik import twist_from_rotations
 from mpmesh_core.training.scene import PersonTruth, Scene
 from mpmesh_core.training.skeleton_data import PersonSample
@@ -58,7 +59,10 @@ class _Labels:
 
 
 def dataset_people(
-    records: Iterable[FrameRecord], body: TargetBody, least_size: float = LEAST_SIZE
+    records: Iterable[FrameRecord],
+    body: TargetBody,
+    least_size: float = LEAST_SIZE,
+    bad: list[str] | None = None,
 ) -> Iterator[tuple[Array, PersonSample]]:
     """Everybody with a label that can be used.
 
@@ -66,6 +70,8 @@ def dataset_people(
         records: frames in any order; videos are read fastest from front to back.
         body: what is trained.
         least_size: people whose box is smaller, the longer way [px], are left out.
+        bad: where to note frames whose picture cannot be read, to go on without them (some
+            published videos end before their labels); without it the first one raises.
     """
     reader = PictureReader()
     for record in records:
@@ -76,20 +82,29 @@ def dataset_people(
             if not person.crowd and _size(person, record) >= least_size
             if (sample := person_sample(person, camera, body)) is not None
         ]
-        if samples:
-            picture = flat_picture(reader.of(record), camera)
+        picture = _picture(reader, record, bad) if samples else None
+        if picture is not None:
+            flat = flat_picture(picture, camera)
             for sample in samples:
-                yield picture, sample
+                yield flat, sample
 
 
-def dataset_scenes(records: Iterable[FrameRecord], body: TargetBody) -> Iterator[Scene]:
-    """Pictures all of whose people have bodies of the trained kind and gender."""
+def dataset_scenes(
+    records: Iterable[FrameRecord], body: TargetBody, bad: list[str] | None = None
+) -> Iterator[Scene]:
+    """Pictures all of whose people have bodies of the trained kind and gender.
+
+    Args:
+        records, body, bad: as `dataset_people` takes them.
+    """
     reader = PictureReader()
     for record in records:
         people = [person for person in record.people if not person.crowd]
         if people and all(p.smpl is not None and body.same(p.smpl) for p in people):
-            truths = [_truth(person, record, body.model) for person in people]
-            yield Scene(reader.of(record), _camera(record), truths)
+            picture = _picture(reader, record, bad)
+            if picture is not None:
+                truths = [_truth(person, record, body.model) for person in people]
+                yield Scene(picture, _camera(record), truths)
 
 
 def every(records: Iterable[FrameRecord], step: int) -> Iterator[FrameRecord]:
@@ -205,6 +220,17 @@ def _truth(person: PersonRecord, record: FrameRecord, model: BodyModel) -> Perso
         keypoints=keypoints,
         source=record.dataset,
     )
+
+
+def _picture(reader: PictureReader, record: FrameRecord, bad: list[str] | None) -> Array | None:
+    """The record's picture; None, noted, for one that can't be read."""
+    try:
+        return reader.of(record)
+    except (InputError, MissingFileError) as error:
+        if bad is None:
+            raise
+        bad.append(str(error))
+        return None
 
 
 def _camera(record: FrameRecord) -> Camera:

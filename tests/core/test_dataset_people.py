@@ -17,6 +17,7 @@ from scipy.spatial.transform import Rotation
 from mpmesh_core.body import load_body
 from mpmesh_core.camera import Camera
 from mpmesh_core.datasets import FrameRecord, PersonRecord, Picture, SmplLabel, read_dataset
+from mpmesh_core.errors import MissingFileError
 from mpmesh_core.ik import twist_from_rotations
 from mpmesh_core.joints import COCO_KEYPOINTS, LSP_JOINTS, POINTS
 from mpmesh_core.training.augment import AugmentConfig
@@ -223,6 +224,30 @@ class TestPeopleAndScenes:
         outside = replace(one, box=np.array([-300, 10, 30, 40], np.float32))
         record = self.record(tmp_path, replace(one, crowd=True), small, outside, one)
         assert len(list(dataset_people([record], BODY))) == 1
+
+    def test_scenes_of_surreal(self, tmp_path: Path) -> None:
+        """Its pelvis is known, `transl` follows from the body's own rest pose."""
+        WRITERS["surreal"](tmp_path)
+        records = list(read_dataset("surreal", tmp_path))
+        body = TargetBody(BODY.model, "smpl", "male")  # any SMPL-format body stands in for SMPL
+        scenes = list(dataset_scenes(records, body))
+        assert len(scenes) == FRAMES
+        for record, scene in zip(records, scenes):
+            truth = scene.people[0]
+            pelvis = BODY.model.rest_joints(torch.from_numpy(truth.betas))[0].numpy()
+            expected = record.people[0].points3d["smpl24"][0, :3]
+            assert np.allclose(truth.transl + pelvis, expected, atol=1e-5)
+        assert not list(dataset_scenes(records, TargetBody(BODY.model, "smpl", "female")))
+
+    def test_frames_without_a_picture_are_noted(self, tmp_path: Path) -> None:
+        good = self.record(tmp_path, person(label("open")))
+        lost = replace(good, picture=Picture(tmp_path / "b.png"))
+        bad: list[str] = []
+        assert len(list(dataset_people([lost, good, lost], BODY, bad=bad))) == 1
+        assert len(bad) == 2
+        assert "b.png does not exist" in bad[0]
+        with pytest.raises(MissingFileError):
+            list(dataset_people([lost], BODY))
 
     def test_scenes_where_all_bodies_are_known(self, tmp_path: Path) -> None:
         known = person(label("open"))

@@ -91,7 +91,7 @@ def test_coco(tmp_path: Path) -> None:
         labels = person.points2d.get("coco17", np.zeros((17, 3)))
         known = labels[labels[:, 2] > 0]
         assert (known[:, :2] >= 0).all()
-        assert (known[:, :2] < (record.width, record.height)).all()
+        assert (known[:, :2] <= (record.width, record.height)).all()
         inside = (known[:, :2] > person.box[:2] - 3) & (known[:, :2] < person.box[2:] + 3)
         shares += inside.all(1).tolist()
     assert np.mean(shares) > 0.95
