@@ -126,8 +126,6 @@ def person_sample(person: PersonRecord, camera: Camera, body: TargetBody) -> Per
         _add_body(sample, person.smpl, flat, body)
     if not sample.root[3]:
         _add_origin(sample)
-    for name, points in sample.points2d.items():  # only what can be seen at all
-        points[sample.points3d[name][:, 2] < 0, 2] = 0
     weights = [*sample.points2d.values(), *sample.points3d.values(), sample.twist]
     return sample if any(values[:, -1].any() for values in weights) else None
 
@@ -167,7 +165,7 @@ def _add_body(sample: PersonSample, label: SmplLabel, flat: Camera, body: Target
         coco = model.keypoints(rotations, betas, transl, "coco17").numpy()
         for name, xyz in (("points", points), ("coco", coco)):
             ones = np.ones((len(xyz), 1), np.float32)
-            pixels = np.column_stack((flat.project(xyz), ones))
+            pixels = np.column_stack((flat.project(xyz), xyz[:, 2] > 0))
             known = sample.points2d[name]
             sample.points3d[name] = np.concatenate((xyz, ones), 1)
             sample.points2d[name] = np.where(known[:, 2:] > 0, known, pixels).astype(np.float32)

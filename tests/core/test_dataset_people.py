@@ -211,6 +211,15 @@ class TestSample:
         assert found.points3d["coco"][COCO_KEYPOINTS.index("left_wrist"), 3] == 1
         assert found.points2d["coco"][0, 2] == 1
 
+    def test_points_of_the_body_behind_the_camera_have_no_pixel(self) -> None:
+        smpl = replace(label("open"), transl=np.array([0.0, 0.0, 0.05]))
+        found = person_sample(person(smpl), STRAIGHT, BODY)
+        assert found is not None
+        ahead = found.points3d["points"][:, 2] > 0
+        assert 0 < ahead.sum() < 29
+        assert np.array_equal(found.points2d["points"][:, 2] > 0, ahead)
+        assert found.points3d["points"][:, 3].all()
+
 
 class TestPeopleAndScenes:
     def record(self, tmp_path: Path, *people: PersonRecord) -> FrameRecord:
