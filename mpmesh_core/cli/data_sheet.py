@@ -58,7 +58,7 @@ def _cell(picture: Array, record: FrameRecord, body: TargetBody) -> Array:
     size = np.maximum(np.round((high - low) * scale), 1).astype(int)
     flags = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
     drawn = cv2.resize(part, tuple(map(int, size)), interpolation=flags)
-    for person in record.people:
+    for person in (p for p in record.people if np.isfinite(p.box).all()):
         _draw_person(drawn, person, record, body, low, scale)
     cell = np.zeros((CELL[1], CELL[0], 3), np.uint8)
     height, width = min(size[1], CELL[1]), min(size[0], CELL[0])
@@ -68,11 +68,11 @@ def _cell(picture: Array, record: FrameRecord, body: TargetBody) -> Array:
 
 
 def _window(record: FrameRecord) -> tuple[Array, Array]:
-    """Corners [px] of the part with the people; the whole picture where there are none."""
+    """Corners [px] of the part with the people; the whole picture where there are none with a box."""
     limit = np.array([record.width, record.height])
-    if not record.people:
+    boxes = np.array([p.box for p in record.people if np.isfinite(p.box).all()])
+    if not len(boxes):
         return np.zeros(2, int), limit
-    boxes = np.stack([person.box for person in record.people])
     low, high = boxes[:, :2].min(0), boxes[:, 2:].max(0)
     margin = _MARGIN * (high - low).max()
     low = np.clip(np.floor(low - margin), 0, limit - 2).astype(int)
@@ -97,6 +97,8 @@ def _draw_person(
     _line(drawn, corners[0] * (1, 0) + corners[1] * (0, 1), corners[0], _BOX)
     if record.camera is not None:
         for name, points in person.points3d.items():
+            if CONVENTIONS[name].family == "rescaled":
+                continue  # not where the picture shows the person
             pixels = moved(record.camera.project(points[:, :3].astype(np.float64)))
             _sticks(drawn, pixels, (points[:, 3] > 0) & (points[:, 2] > 0), name)
         if person.smpl is not None and body.same(person.smpl):

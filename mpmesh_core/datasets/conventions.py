@@ -72,6 +72,11 @@ PANOPTIC19 = (
     "left_knee", "left_ankle", "right_shoulder", "right_elbow", "right_wrist", "right_hip",
     "right_knee", "right_ankle", "left_eye", "left_ear", "right_eye", "right_ear",
 )  # fmt: skip
+OPENPOSE18 = (
+    "nose", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow",
+    "left_wrist", "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle",
+    "right_eye", "left_eye", "right_ear", "left_ear",
+)  # fmt: skip
 SAILVOS26 = (
     "head_top", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder",
     "left_elbow", "left_wrist", "right_hip", "right_knee", "right_ankle", "left_hip",
@@ -100,7 +105,7 @@ class Convention:
     """One labelling convention."""
 
     names: tuple[str, ...]
-    family: str  # smpl, labelled, mocap or rig: who decided where a joint is
+    family: str  # smpl, labelled, mocap, rig or rescaled: who decided where a joint is
 
     @property
     def flip(self) -> tuple[int, ...]:
@@ -122,10 +127,12 @@ CONVENTIONS: dict[str, Convention] = {
     "lsp14": Convention(LSP_JOINTS, "labelled"),
     "mpii16": Convention(MPII16, "labelled"),
     "panoptic19": Convention(PANOPTIC19, "labelled"),
+    "openpose18": Convention(OPENPOSE18, "labelled"),
     "h36m17": Convention(H36M_JOINTS, "mocap"),
     "h36m32": Convention(H36M32, "mocap"),
     "mpi28": Convention(MPI28, "mocap"),
     "mpi17": Convention(MPI17, "mocap"),
+    "mpi17_univ": Convention(MPI17, "rescaled"),  # all people of one height: agrees with nothing
     "muco21": Convention(MUCO21, "mocap"),
     "sailvos26": Convention(SAILVOS26, "rig"),
 }

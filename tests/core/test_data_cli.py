@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -13,7 +14,8 @@ from typer.testing import CliRunner
 
 from mpmesh_core.camera import Camera
 from mpmesh_core.cli import app
-from mpmesh_core.datasets import DATASETS
+from mpmesh_core.cli.data_sheet import write_sheet
+from mpmesh_core.datasets import DATASETS, read_dataset
 from mpmesh_core.errors import MissingFileError, UsageError
 from mpmesh_core.training.scene import PersonTruth, Scene, ShardFolder, write_shard
 
@@ -54,6 +56,14 @@ class TestCheck:
         assert yellow.sum() > 100  # boxes
         blue = (sheet[..., 0] > 200) & (sheet[..., 2] < 120)
         assert blue.sum() > 30  # sticks
+
+    def test_people_without_a_box_are_not_drawn(self, tmp_path: Path) -> None:
+        WRITERS["muco"](tmp_path)
+        record = next(read_dataset("muco", tmp_path))
+        lost = replace(record.people[0], box=np.full(4, np.nan, np.float32))
+        write_sheet(tmp_path / "a.png", [replace(record, people=(lost,))])
+        write_sheet(tmp_path / "b.png", [replace(record, people=())])
+        assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
     def test_names_the_first_problem(self, tmp_path: Path) -> None:
         sample = WRITERS["lsp"](tmp_path)

@@ -16,6 +16,7 @@ NAMES = st.sampled_from(list(CONVENTIONS))
 SIZES = {
     "points": 29, "smpl24": 24, "coco17": 17, "lsp14": 14, "mpii16": 16, "panoptic19": 19,
     "h36m17": 17, "h36m32": 32, "mpi28": 28, "mpi17": 17, "muco21": 21, "sailvos26": 26,
+    "openpose18": 18, "mpi17_univ": 17,
 }  # fmt: skip
 
 
