@@ -68,7 +68,7 @@ def _cell(picture: Array, record: FrameRecord, body: TargetBody) -> Array:
 
 
 def _window(record: FrameRecord) -> tuple[Array, Array]:
-    """Corners [px] of the part with the people; the whole picture where there are none with a box."""
+    """Corners [px] of the part with the people who have boxes; of the whole picture without."""
     limit = np.array([record.width, record.height])
     boxes = np.array([p.box for p in record.people if np.isfinite(p.box).all()])
     if not len(boxes):
