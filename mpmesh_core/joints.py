@@ -44,16 +44,16 @@ LSP_JOINTS: tuple[str, ...] = (
 )  # fmt: skip
 
 
-def _flip(names: tuple[str, ...]) -> tuple[int, ...]:
+def mirror_twins(names: tuple[str, ...]) -> tuple[int, ...]:
     """Index of each name's mirror twin: `points[..., FLIP, :]` swaps left and right."""
     swap = {"left": "right", "right": "left"}
     twins = ("_".join(swap.get(word, word) for word in name.split("_")) for name in names)
     return tuple(names.index(twin) for twin in twins)
 
 
-SMPL_FLIP = _flip(SMPL_JOINTS)
-POINT_FLIP = _flip(POINTS)
+SMPL_FLIP = mirror_twins(SMPL_JOINTS)
+POINT_FLIP = mirror_twins(POINTS)
 TWIST_FLIP = tuple(joint - 1 for joint in POINT_FLIP[1:24])  # of joints 1..23
-COCO_FLIP = _flip(COCO_KEYPOINTS)
-H36M_FLIP = _flip(H36M_JOINTS)
-LSP_FLIP = _flip(LSP_JOINTS)
+COCO_FLIP = mirror_twins(COCO_KEYPOINTS)
+H36M_FLIP = mirror_twins(H36M_JOINTS)
+LSP_FLIP = mirror_twins(LSP_JOINTS)

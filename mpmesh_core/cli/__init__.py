@@ -13,6 +13,7 @@ from mpmesh_core import __version__
 from mpmesh_core.cli import (
     bench,
     body,
+    data,
     demo,
     engine,
     evaluate,
@@ -38,6 +39,7 @@ app.command("replay")(replay.replay)
 app.command("bench")(bench.bench)
 app.command("export")(export.export)
 app.add_typer(body.app, name="body")
+app.add_typer(data.app, name="data")
 app.add_typer(engine.app, name="engine")
 app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(train.app, name="train")

@@ -28,13 +28,20 @@ class Picture:
 
 @dataclass(frozen=True)
 class SmplLabel:
-    """A body as SMPL parameters."""
+    """A body as SMPL parameters.
+
+    A set that gives the pelvis rather than `transl` (which needs the licensed body to derive) has
+    `pelvis` and a `transl` of NaN.
+    """
 
     global_orient: Array  # (3,) axis-angle, camera frame
     body_pose: Array  # (69,) axis-angle
     betas: Array  # (10,)
     transl: Array  # (3,) [m], camera frame; pelvis = transl + J0(betas)
     gender: Gender = "neutral"
+    pelvis: Array | None = None  # (3,) [m], camera frame, where the set gives it
+    shape_known: bool = True  # False where betas stand for no measured shape
+    body: Literal["smpl", "open"] = "smpl"  # whose parameters these are
 
 
 @dataclass(frozen=True)

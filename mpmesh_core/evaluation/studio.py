@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 
 from mpmesh_core.camera import Camera
+from mpmesh_core.datasets.conventions import MPI17
 from mpmesh_core.errors import InputError
 from mpmesh_core.evaluation.metrics import mpjpe, pa_mpjpe
 from mpmesh_core.joints import H36M_JOINTS
@@ -28,11 +29,6 @@ LIMBS = tuple(
     for side in ("left", "right")
     for joint in ("hip", "knee", "ankle", "shoulder", "elbow", "wrist")
 )
-MPI_JOINTS = (
-    "head_top", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder",
-    "left_elbow", "left_wrist", "right_hip", "right_knee", "right_ankle", "left_hip",
-    "left_knee", "left_ankle", "pelvis", "spine", "head",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -107,7 +103,7 @@ def _mpi_frames(folder: Path) -> Iterator[StudioFrame]:
     for name, points in zip(labels["imgname"], labels["S"]):
         image = _read(folder / str(name))
         camera = _camera(cameras[str(name).rsplit("_", 1)[0]], image)
-        order = [MPI_JOINTS.index(limb) for limb in LIMBS]
+        order = [MPI17.index(limb) for limb in LIMBS]
         yield StudioFrame(str(name), image, camera, points[order, :3])
 
 

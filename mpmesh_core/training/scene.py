@@ -85,8 +85,8 @@ def write_shard(path: Path | str, scenes: Iterable[Scene]) -> int:
 class ShardFolder:
     """Read access to a folder of shards; each shard is loaded once, at its first use."""
 
-    def __init__(self, folder: Path | str) -> None:
-        self.paths = sorted(Path(folder).glob("shard-*.npz"))
+    def __init__(self, folder: Path | str, pattern: str = "shard-*.npz") -> None:
+        self.paths = sorted(Path(folder).glob(pattern))
         if not self.paths:
             raise MissingFileError(
                 f"no shard-*.npz in {folder}: make them with `mpmesh train synthesize`"

@@ -13,8 +13,8 @@ import torch
 
 from mpmesh_core.body import BodyModel
 from mpmesh_core.camera import Camera
+from mpmesh_core.datasets.conventions import convert
 from mpmesh_core.ik import twist_from_rotations
-from mpmesh_core.joints import POINTS
 from mpmesh_core.training.labels import LabelledImage
 from mpmesh_core.training.scene import PersonTruth, Scene
 from mpmesh_core.training.skeleton_data import PersonSample
@@ -22,10 +22,6 @@ from mpmesh_core.training.skeleton_data import PersonSample
 Array = np.ndarray
 DEFAULT_FOV_DEG = 60.0  # on the longer side, where a photo does not tell
 _KEYPOINTS = {"lsp14": "lsp", "coco17": "coco", "mediapipe33": "mediapipe"}
-_JOINTS_OF_COCO = {
-    5: 16, 6: 17, 7: 18, 8: 19, 9: 20, 10: 21, 13: 4, 14: 5, 15: 7, 16: 8,
-}  # fmt: skip
-"""COCO keypoints of arms and legs that lie within two centimetres of a joint of the skeleton."""
 LEAST_VISIBLE = 0.2  # part of a person that can be seen
 LEAST_SIZE = 40.0  # [px], height or width of what can be seen
 _FITTED_2D = 0.5  # weight of a fitted body's projection beside a real 2D label
@@ -49,20 +45,13 @@ def labelled_people(images: Iterable[LabelledImage]) -> Iterator[tuple[Array, Pe
                 if name in _KEYPOINTS
             }
             if "coco" in points2d:
-                points2d["points"] = _joints_of_coco(points2d["coco"])
+                joints = convert(points2d["coco"], "coco17", "points")
+                points2d["points"] = joints * np.array([1, 1, _FITTED_2D], np.float32)
             points3d = {}
             if person.teacher3d is not None:
                 trust = points2d["mediapipe"][:, 2:].clip(_LEAST_TRUST, 1)
                 points3d["mediapipe"] = np.concatenate((person.teacher3d, trust), 1)
             yield picture, PersonSample(camera.K, person.box, points3d, points2d)
-
-
-def _joints_of_coco(coco: Array) -> Array:
-    """(29, 3) points and weights from COCO keypoints (17, 3), where both mean the same."""
-    points = np.zeros((len(POINTS), 3), np.float32)
-    points[list(_JOINTS_OF_COCO.values())] = coco[list(_JOINTS_OF_COCO)]
-    points[:, 2] *= _FITTED_2D
-    return points
 
 
 def scene_people(

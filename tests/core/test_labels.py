@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
+from mpmesh_core.datasets.boxes import keypoint_box, mask_box
 from mpmesh_core.errors import InputError, MissingFileError
 from mpmesh_core.training.labels import (
     keypoint_image_names,
@@ -20,7 +21,7 @@ from mpmesh_core.training.labels import (
     read_lspet,
     read_pennfudan,
 )
-from mpmesh_core.training.labels.base import decode_rgb, keypoint_box, mask_box
+from mpmesh_core.training.labels.base import decode_rgb
 
 WIDTH, HEIGHT = 40, 30
 

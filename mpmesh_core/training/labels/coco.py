@@ -18,14 +18,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from mpmesh_core.training.labels.base import (
-    LabelledImage,
-    PersonLabel,
-    existing,
-    keypoint_box,
-    mask_box,
-    picture_size,
-)
+from mpmesh_core.datasets.boxes import mask_box
+from mpmesh_core.datasets.coco import box_and_keypoints
+from mpmesh_core.training.labels.base import LabelledImage, PersonLabel, existing, picture_size
 
 Array = np.ndarray
 
@@ -57,8 +52,7 @@ def read_coco_subset(folder: str | Path, exclude: Collection[str] = ()) -> Itera
 def read_coco_keypoints(json_path: str | Path, images: str | Path) -> Iterator[LabelledImage]:
     """Yield the photos of a COCO keypoints file, each person with `coco17`.
 
-    COCO's boxes count from the corner of the first pixel and are moved by half a pixel; its
-    keypoints are pixel indices already. A person without a box gets that of the keypoints.
+    Boxes and keypoints are made of its rows as `datasets.coco` does it.
 
     Args:
         json_path: the annotation file.
@@ -81,14 +75,7 @@ def keypoint_image_names(json_path: str | Path) -> frozenset[str]:
 
 
 def _keypoint_person(row: dict[str, Any]) -> PersonLabel:
-    keypoints = np.array(row["keypoints"], np.float32).reshape(-1, 3)
-    keypoints = np.where(keypoints[:, 2:] > 0, keypoints, 0).astype(np.float32)
-    keypoints[:, 2] = keypoints[:, 2] > 0
-    if row.get("bbox") is None:
-        box = keypoint_box(keypoints)
-    else:
-        x, y, w, h = row["bbox"]
-        box = np.array([x, y, x + w, y + h], np.float32) - np.float32(0.5)
+    box, keypoints = box_and_keypoints(row)
     return PersonLabel(box, {"coco17": keypoints}, crowd=bool(row.get("iscrowd", 0)))
 
 

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mpmesh_core.training.labels.base import LabelledImage, PersonLabel, existing, keypoint_box
+from mpmesh_core.datasets.boxes import keypoint_box
+from mpmesh_core.training.labels.base import LabelledImage, PersonLabel, existing
 
 Array = np.ndarray
 

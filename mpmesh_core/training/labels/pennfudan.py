@@ -13,8 +13,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from mpmesh_core.datasets.boxes import mask_box
 from mpmesh_core.errors import InputError
-from mpmesh_core.training.labels.base import LabelledImage, PersonLabel, existing, mask_box
+from mpmesh_core.training.labels.base import LabelledImage, PersonLabel, existing
 
 
 def read_pennfudan(folder: str | Path) -> Iterator[LabelledImage]:
