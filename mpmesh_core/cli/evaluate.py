@@ -11,9 +11,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from mpmesh_core.cli import options
+from mpmesh_core.cli import evaluate_scenes, evaluate_sets, options
 
 app = typer.Typer(no_args_is_help=True, help="Measure accuracy against known truth.")
+app.command("3dpw")(evaluate_sets.threedpw)
+app.command("mupots")(evaluate_sets.mupots)
+app.command("agora")(evaluate_sets.agora)
+app.command("synthetic")(evaluate_scenes.synthetic)
+app.command("bag")(evaluate_scenes.bag)
 Output = Annotated[Path | None, typer.Option(help="Write the figures as JSON.")]
 
 
