@@ -29,6 +29,7 @@ def synthetic(
 
     Example: mpmesh evaluate synthetic runs/scenes/val --count 100 --output synthetic.json
     """
+    from mpmesh_core.body import load_body
     from mpmesh_core.evaluation.synthetic import score_synthetic
     from mpmesh_core.training.scene import ShardFolder
 
@@ -48,7 +49,7 @@ def synthetic(
     report = score_synthetic(
         chosen,
         lambda scene: pipeline(scene.image, scene.camera),
-        pipeline.body,
+        load_body("open"),
         data=scenes.name,
         method=f"MPMesh, {variant}" + ("" if refine else ", no refiner"),
     )

@@ -10,7 +10,7 @@ hold the lesser ones too, by what can be seen of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -20,16 +20,17 @@ import numpy as np
 from mpmesh_core.body import BodyModel
 from mpmesh_core.drawing import person_vertices
 from mpmesh_core.errors import InputError
-from mpmesh_core.evaluation.clip import posed_truths
+from mpmesh_core.evaluation.clip import PosedTruth, posed_truths
 from mpmesh_core.evaluation.matching import MAX_DISTANCE, match_positions
 from mpmesh_core.evaluation.metrics import DetectionCounts, mpjpe, normalised_error, pa_mpjpe, pve
 from mpmesh_core.evaluation.protocol import Case, Group, Protocol, ProtocolReport
 from mpmesh_core.joints import SMPL_PARENTS
 from mpmesh_core.training.scene import Scene, decode_jpeg, encode_jpeg
-from mpmesh_core.types import Array, FrameResult
+from mpmesh_core.types import Array, FrameResult, Person
 
 LEAST_VISIBLE = 0.5  # of a person who must be found
-ERRORS = ("MPJPE [mm]", "PA-MPJPE [mm]", "PVE [mm]", "position [mm]")
+POSITION = "position [mm]"
+ERRORS = ("MPJPE [mm]", "PA-MPJPE [mm]", "PVE [mm]", POSITION)
 
 PROTOCOL = Protocol(
     name="synthetic scenes",
@@ -48,12 +49,11 @@ PROTOCOL = Protocol(
 class Known:
     """One truth and what became of it."""
 
-    scene: int
     crowd: int  # people in the scene
     visibility: float  # 0..1
     overlap: float  # largest share of the box that another person's covers
     distance: float  # from the camera [m]
-    errors: Mapping[str, float] | None  # None where nobody was matched
+    case: Case | None  # None where nobody was matched
 
     @property
     def counted(self) -> bool:
@@ -73,7 +73,7 @@ def score_synthetic(
     Args:
         scenes: pictures with known people.
         find: gives the people of a scene.
-        body: of truths and predictions.
+        body: of truths and predictions, on the CPU.
         data: what the scenes are called in the report.
         method: what the pipeline is called.
 
@@ -81,75 +81,68 @@ def score_synthetic(
         InputError: no scenes.
     """
     known: list[Known] = []
-    cases: list[Case] = []
     wrong = count = 0
     for number, scene in enumerate(scenes):
-        some, badly, extra = _compare(number, scene, find(scene), body)
+        some, extra = _compare(number, scene, find(scene), body)
         known += some
-        cases += badly
         wrong += extra
         count += 1
     if not count:
         raise InputError(f"{data} holds no scenes")
-    figures = _figures(known, wrong)
     return ProtocolReport(
         PROTOCOL,
         data=f"{data}: {count} scenes, {len(known)} people",
         method=method,
-        figures=figures,
+        figures=_figures(known, wrong),
         groups=_groups(known),
-        cases=cases,
+        cases=_cases([person for person in known if person.counted]),
         histogram=ERRORS,
     )
 
 
 def _compare(
     number: int, scene: Scene, result: FrameResult, body: BodyModel
-) -> tuple[list[Known], list[Case], int]:
-    """Truths of a scene, those found, and how many people are wrong."""
+) -> tuple[list[Known], int]:
+    """Truths of a scene, and how many of the found people are nobody's."""
     people = [person for person in result.people if person.state not in ("coasted", "lost")]
     truths = posed_truths([scene], body)[0]
     found = np.array([person.joints[0] for person in people]).reshape(-1, 3)
     pairs = match_positions(found, np.array([t.joints[0] for t in truths]).reshape(-1, 3))
-    rows = {column: row for row, column in pairs}
+    cases = {
+        column: _case(number, scene, people[row], truths[column], body) for row, column in pairs
+    }
     overlaps = box_overlaps(np.array([person.box for person in scene.people]).reshape(-1, 4))
-    jpeg = scene.jpeg or encode_jpeg(scene.image)  # smaller to keep than the picture
-    known, cases = [], []
-    for column, truth in enumerate(truths):
-        errors = None
-        if column in rows:
-            person = people[rows[column]]
-            vertices = person_vertices(body, [person])[0].astype(np.float64)
-            joints = person.joints.astype(np.float64)
-            values = (
-                mpjpe(joints, truth.joints),
-                pa_mpjpe(joints, truth.joints),
-                pve(vertices, truth.vertices, joints[0], truth.joints[0]),
-                np.linalg.norm(joints[0] - truth.joints[0]),
-            )
-            errors = {name: 1e3 * float(value) for name, value in zip(ERRORS, values)}
-            cases.append(
-                Case(
-                    where=f"scene {number}, {truth.visibility:.0%} visible",
-                    errors=errors,
-                    found_px=scene.camera.project(joints),
-                    true_px=scene.camera.project(truth.joints.astype(np.float64)),
-                    parents=SMPL_PARENTS,
-                    picture=partial(decode_jpeg, jpeg),
-                )
-            )
-        distance = float(np.linalg.norm(truth.joints[0]))
-        known.append(
-            Known(
-                number,
-                len(truths),
-                truth.visibility,
-                float(overlaps[column]),
-                distance,
-                errors,
-            )
+    known = [
+        Known(
+            crowd=len(truths),
+            visibility=truth.visibility,
+            overlap=float(overlap),
+            distance=float(np.linalg.norm(truth.joints[0])),
+            case=cases.get(column),
         )
-    return known, cases, len(people) - len(pairs)
+        for column, (truth, overlap) in enumerate(zip(truths, overlaps))
+    ]
+    return known, len(people) - len(pairs)
+
+
+def _case(number: int, scene: Scene, found: Person, truth: PosedTruth, body: BodyModel) -> Case:
+    vertices = person_vertices(body, [found])[0].astype(np.float64)
+    joints = found.joints.astype(np.float64)
+    values = (
+        mpjpe(joints, truth.joints),
+        pa_mpjpe(joints, truth.joints),
+        pve(vertices, truth.vertices, joints[0], truth.joints[0]),
+        np.linalg.norm(joints[0] - truth.joints[0]),
+    )
+    jpeg = scene.jpeg or encode_jpeg(scene.image)  # smaller to keep than the picture
+    return Case(
+        where=f"scene {number}, {truth.visibility:.0%} visible",
+        errors={name: 1e3 * float(value) for name, value in zip(ERRORS, values)},
+        found_px=scene.camera.project(joints),
+        true_px=scene.camera.project(truth.joints.astype(np.float64)),
+        parents=SMPL_PARENTS,
+        picture=partial(decode_jpeg, jpeg),
+    )
 
 
 def box_overlaps(boxes: Array) -> Array:
@@ -164,12 +157,17 @@ def box_overlaps(boxes: Array) -> Array:
 
 def _figures(known: Sequence[Known], wrong: int) -> dict[str, float]:
     counted = [person for person in known if person.counted]
-    matched = [person for person in counted if person.errors is not None]
+    matched = _cases(counted)
     counts = DetectionCounts(len(matched), wrong, len(counted) - len(matched))
     errors = _means(matched)
+    shares = [
+        person.case.errors[POSITION] / max(10 * person.distance, 1e-6)
+        for person in counted
+        if person.case is not None
+    ]
     return {
         **errors,
-        "position [%]": 100 * _mean([_of_distance(person) for person in matched]),
+        "position [%]": float(np.mean(shares)) if shares else np.nan,
         "F1": counts.f1,
         "precision": counts.precision,
         "recall": counts.recall,
@@ -183,7 +181,7 @@ def _groups(known: Sequence[Known]) -> list[Group]:
     crowds = sorted({person.crowd for person in known})
     by_crowd = {f"{n}": [p for p in known if p.crowd == n and p.counted] for n in crowds}
     return [
-        Group("People in the scene", {f"{n} people": _part(p) for n, p in by_crowd.items()}),
+        Group("People in the scene", {n: _part(p) for n, p in by_crowd.items()}),
         Group("Visibility", _bins(known, "visibility", (0.0, 0.1, 0.3, 0.5, 0.7, 0.9, 1.0))),
         Group("Overlap with another person", _bins(known, "overlap", (0.0, 0.1, 0.3, 0.6, 1.0))),
     ]
@@ -204,22 +202,17 @@ def _bins(known: Sequence[Known], name: str, edges: Sequence[float]) -> dict[str
 
 
 def _part(known: Sequence[Known]) -> dict[str, float]:
-    matched = [person for person in known if person.errors is not None]
+    matched = _cases(known)
     recall = len(matched) / len(known) if known else np.nan
     return {"people": len(known), "recall": recall, **_means(matched)}
 
 
-def _means(matched: Sequence[Known]) -> dict[str, float]:
+def _cases(known: Sequence[Known]) -> list[Case]:
+    return [person.case for person in known if person.case is not None]
+
+
+def _means(matched: Sequence[Case]) -> dict[str, float]:
     return {
-        name: _mean([person.errors[name] for person in matched if person.errors is not None])
+        name: float(np.mean([case.errors[name] for case in matched])) if matched else np.nan
         for name in ERRORS
     }
-
-
-def _of_distance(person: Known) -> float:
-    errors = person.errors or {}
-    return errors.get("position [mm]", np.nan) / max(1e3 * person.distance, 1e-6)
-
-
-def _mean(values: Sequence[float]) -> float:
-    return float(np.mean(values)) if values else np.nan

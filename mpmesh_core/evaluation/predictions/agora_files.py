@@ -19,7 +19,7 @@ import numpy as np
 from mpmesh_core.body import BodyModel
 from mpmesh_core.datasets.record import FrameRecord
 from mpmesh_core.datasets.truth_files import read_pickle_stream
-from mpmesh_core.errors import InputError
+from mpmesh_core.errors import InputError, MPMeshError
 from mpmesh_core.evaluation.agora import JOINTS, WIDTH, keypoint_boxes
 from mpmesh_core.evaluation.predictions.bodies import pose_bodies
 from mpmesh_core.evaluation.predictions.found import NOBODY, Found, frame_name
@@ -88,6 +88,8 @@ class AgoraFiles:
                 vertices = np.asarray(content["verts"], np.float64).reshape(-1, 3)
             else:
                 joints, vertices = self._posed(content, source)
+        except MPMeshError:
+            raise
         except KeyError as error:
             raise InputError(f"{source} has no {error}, as AGORA's format has it") from None
         except (ValueError, TypeError) as error:

@@ -10,7 +10,7 @@ import numpy as np
 from mpmesh_core.body import BodyModel
 from mpmesh_core.camera import Camera
 from mpmesh_core.datasets.record import FrameRecord
-from mpmesh_core.errors import MissingFileError, UsageError
+from mpmesh_core.errors import InputError, MissingFileError, UsageError
 from mpmesh_core.evaluation.predictions.agora_files import AgoraFiles
 from mpmesh_core.evaluation.predictions.found import NOBODY, Found, found_people, frame_name
 from mpmesh_core.evaluation.predictions.mupots_files import MupotsFiles
@@ -42,6 +42,9 @@ class Results:
         path: the file or its folder.
         dataset: whose pictures they are.
         body: poses meshes where given.
+
+    Raises:
+        InputError: no frames in it, or a line that is none.
     """
 
     def __init__(self, path: Path, dataset: str, body: BodyModel | None) -> None:
@@ -49,6 +52,8 @@ class Results:
         self._frames: dict[str, FrameResult] = {
             frame_name(dataset, result.source): result for result in read_results(path)
         }
+        if not self._frames:
+            raise InputError(f"{path} holds no frames")
 
     @property
     def frames(self) -> set[str]:

@@ -18,7 +18,7 @@ import numpy as np
 from mpmesh_core.body import BodyModel
 from mpmesh_core.datasets.record import FrameRecord
 from mpmesh_core.datasets.truth_files import read_pickle_stream
-from mpmesh_core.errors import InputError
+from mpmesh_core.errors import InputError, MPMeshError
 from mpmesh_core.evaluation.predictions.bodies import pose_bodies
 from mpmesh_core.evaluation.predictions.found import NOBODY, Found
 from mpmesh_core.types import Array
@@ -69,6 +69,8 @@ class ThreedpwFiles:
             if not there:
                 return NOBODY
             vertices = self._vertices(content, there, record.number)
+        except MPMeshError:
+            raise
         except (ValueError, TypeError, IndexError) as error:
             raise InputError(f"{name} is not of 3DPW's format: {error}") from None
         return Found(len(there), vertices=vertices, identity=np.array(there, np.int64))
