@@ -56,11 +56,13 @@ def threedpw(
     from mpmesh_core.evaluation.predictions import open_predictions
     from mpmesh_core.evaluation.predictions.truths import SmplMeshes, h36m_regressor
     from mpmesh_core.evaluation.score_threedpw import score_threedpw
-    from mpmesh_core.evaluation.threedpw import points_box
+    from mpmesh_core.evaluation.threedpw import PROTOCOL, points_box
 
     check_output(output)
     meshes, rows = SmplMeshes(), h36m_regressor(regressor)
+    boxes = "the detector's" if own_boxes else PROTOCOL.boxes
     if predictions is not None:
+        boxes = "the method's own choice, which its output doesn't tell"
         find: Find = open_predictions(predictions, "3dpw", _body(body))
     else:
         find = _pipeline(
@@ -75,7 +77,7 @@ def threedpw(
         )
     records = with_progress(read(root, split), "frames")
     name = _name(method, predictions, variant)
-    show_report(score_threedpw(records, find, meshes, rows, name), output)
+    show_report(score_threedpw(records, find, meshes, rows, name, boxes), output)
 
 
 def mupots(

@@ -67,7 +67,7 @@ def score_agora(
         raise InputError("AGORA: no frames")
     scores, kids = agora_scores(frames), agora_scores(frames, kids=True)
     people = scores.counts.correct + scores.counts.missed
-    everybody = {"everybody": scores}
+    everybody = {"all": scores}
     if kids.counts.correct + kids.counts.missed:
         everybody["children"] = kids
     return ProtocolReport(
@@ -76,7 +76,7 @@ def score_agora(
         method=method,
         figures=_figures(scores),
         groups=[
-            Group("Everybody and children", {n: _figures(s) for n, s in everybody.items()}),
+            Group("All people, and children", {n: _figures(s) for n, s in everybody.items()}),
             Group("Rounded as officially", {n: _published(s) for n, s in everybody.items()}),
             Group("Sequences", {n: _figures(agora_scores(part)) for n, part in sequences.items()}),
             _occlusions(frames, hidden),

@@ -34,6 +34,7 @@ from mpmesh_core.sources.images import read_image
 from mpmesh_core.types import Array
 
 FIGURES = ("MPJPE [mm]", "PA-MPJPE [mm]", "PVE [mm]")
+ASSIGNED = "assigned in the picture, by the mean 2D distance of 24 joints"
 # The 14 joints as a tree, LSP's order.
 BONES = (1, 2, 12, 12, 3, 4, 7, 8, 12, 12, 9, 10, -1, 12)
 
@@ -41,7 +42,12 @@ Mesh = Callable[[SmplLabel], Array]
 
 
 def score_threedpw(
-    records: Iterable[FrameRecord], find: Find, mesh: Mesh, regressor: Array, method: str
+    records: Iterable[FrameRecord],
+    find: Find,
+    mesh: Mesh,
+    regressor: Array,
+    method: str,
+    boxes: str = PROTOCOL.boxes,
 ) -> ProtocolReport:
     """Score a method.
 
@@ -51,28 +57,32 @@ def score_threedpw(
         mesh: vertices (6890, 3) [m, camera frame] of a label, by the gender's SMPL model.
         regressor: (17, 6890), J_regressor_h36m.
         method: its name.
+        boxes: which boxes it was given, for the report.
 
     Raises:
         InputError: nobody to compare, or predictions without meshes and joints.
     """
     cases: list[Case] = []
     frames = people = 0
-    own_joints = False
+    own_joints = assigned = False
     for record in records:
         valid = [person for person in record.people if person.valid and person.smpl is not None]
         frames += 1
         people += len(valid)
         found = find(record) if valid else Found(0)
+        assigned |= bool(found.count) and found.identity is None
         for person, row in _pairs(record, valid, found):
             assert person.smpl is not None
             own_joints |= not _same_topology(found, regressor)
             cases.append(_case(record, mesh(person.smpl), found, row, regressor))
     if not cases:
         raise InputError(f"none of the {people} valid people in {frames} frames has a prediction")
-    protocol = PROTOCOL
+    protocol = replace(PROTOCOL, boxes=boxes)
+    if assigned:
+        protocol = replace(protocol, matching=f"{ASSIGNED}; people of frames with campose_valid")
     if own_joints:
         own = "J_regressor_h36m for the truth, the predicted body's own Human3.6M joints for it"
-        protocol = replace(PROTOCOL, regressor=own)
+        protocol = replace(protocol, regressor=own)
     return ProtocolReport(
         protocol,
         data=f"3DPW, {frames} frames, {people} valid people",

@@ -8,11 +8,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from body_samples import dense, smpl_content
 from scipy.io import savemat
 from scipy.spatial.transform import Rotation
 
 from mpmesh_core.body import load_body
-from tests.core.body_samples import dense, smpl_content
 
 VERTICES = 97
 

@@ -1,5 +1,6 @@
 """3DPW, MuPoTS-3D and AGORA from files in the official layouts, and saved predictions."""
 
+import dataclasses
 import json
 import pickle
 import re
@@ -8,11 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from people_samples import random_person
+from real_samples import needs_samples
 from scipy.io import savemat
+from set_samples import write_agora, write_mupots, write_smpl, write_threedpw
 
 from mpmesh_core import cli
+from mpmesh_core.body import load_body
 from mpmesh_core.datasets import agora, mupots, threedpw
 from mpmesh_core.errors import InputError, MissingFileError, MPMeshError, UsageError
+from mpmesh_core.evaluation.by_pipeline import PipelinePeople
 from mpmesh_core.evaluation.predictions import frame_name, open_predictions
 from mpmesh_core.evaluation.predictions.truths import (
     SmplMeshes,
@@ -24,11 +30,9 @@ from mpmesh_core.evaluation.protocol_page import protocol_page
 from mpmesh_core.evaluation.score_agora import score_agora
 from mpmesh_core.evaluation.score_mupots import score_mupots
 from mpmesh_core.evaluation.score_threedpw import score_threedpw
+from mpmesh_core.evaluation.threedpw import points_box
 from mpmesh_core.outputs import ResultsWriter
 from mpmesh_core.types import FrameResult
-from tests.core.people_samples import random_person
-from tests.core.real_samples import needs_samples
-from tests.core.set_samples import write_agora, write_mupots, write_smpl, write_threedpw
 
 
 @pytest.fixture
@@ -97,8 +101,6 @@ class TestThreedpw:
         file = pickled(tmp_path / "mine.pkl", content)
         with pytest.raises(UsageError, match="--body smpl"):
             self.score(tmp_path, file)
-        from mpmesh_core.body import load_body
-
         find = open_predictions(file, "3dpw", load_body("smpl"))
         records = threedpw.read(tmp_path)
         report = score_threedpw(records, find, SmplMeshes(), h36m_regressor(), "mine")
@@ -134,6 +136,19 @@ class TestThreedpw:
         assert report.figures["without prediction"] == 3
         assert np.isnan(report.figures["PVE [mm]"])
         assert "own Human3.6M joints" in report.protocol.regressor
+        assert "assigned in the picture" in report.protocol.matching
+
+    def test_results_of_another_body_are_refused(self, tmp_path: Path, smpl: Path) -> None:
+        write_threedpw(tmp_path / "3DPW", smpl)
+        person = random_person(np.random.default_rng(0))
+        name = "imageFiles/walk_00/image_00000.jpg"
+        result = FrameResult(
+            0, 0.0, name, 640, 480, np.diag([500, 500, 1.0]), np.zeros(0), [person]
+        )
+        ResultsWriter(tmp_path / "run").write(result)
+        find = open_predictions(tmp_path / "run", "3dpw", load_body("smpl"))
+        with pytest.raises(InputError, match="name the body that made them with --body"):
+            find(next(threedpw.read(tmp_path)))
 
     def test_nobody_to_compare(self, tmp_path: Path, smpl: Path) -> None:
         write_threedpw(tmp_path / "3DPW", smpl)
@@ -245,8 +260,6 @@ class TestAgora:
         assert np.allclose(record.camera.project(joints) * 3, pixels[0, 1, :24], atol=2)
 
     def test_parameters_are_posed(self, tmp_path: Path, smpl: Path) -> None:
-        from mpmesh_core.body import load_body
-
         pixels, _, _ = write_agora(tmp_path)
         parameters = {
             "transl": np.zeros((1, 3)), "betas": np.zeros((1, 10)),
@@ -429,3 +442,30 @@ class TestCommand:
         assert self.call(monkeypatch, "bag", tmp_path / "no.mcap", "--truth", "/t", "-o", "x.mcap")
         lines = capfd.readouterr().err.splitlines()
         assert len(lines) == 5 and all(line.startswith("mpmesh: ") for line in lines)
+
+
+class TestPipelineAsMethod:
+    """A pipeline that returns somebody for each box it is given, in reverse and one short."""
+
+    class Pipeline:
+        def __init__(self, body) -> None:
+            self.body, self.detector = body, None
+
+        def __call__(self, image: np.ndarray, camera, source: str) -> FrameResult:
+            boxes = self.detector.detect(image).boxes
+            rng = np.random.default_rng(0)
+            people = []
+            for box in boxes[:0:-1]:
+                person = random_person(rng)
+                people.append(type(person)(**(vars(person) | {"bbox": box})))
+            return FrameResult(0, 0.0, source, 640, 480, camera.K, np.zeros(0), people)
+
+    def test_everybody_knows_whose_box_was_theirs(self, tmp_path: Path, smpl: Path) -> None:
+        write_threedpw(tmp_path / "3DPW", smpl, people=3)
+        pipeline = self.Pipeline(None)
+        find = PipelinePeople(pipeline, lambda p: points_box(p.points2d["openpose18"]), False)
+        records = list(threedpw.read(tmp_path))
+        assert find(records[0]).identity.tolist() == [2, 1]
+        assert find(records[-1]).identity.tolist() == [2]  # person 0 is not valid there
+        nobody = dataclasses.replace(records[0], people=())
+        assert find(nobody).count == 0

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import roma
 import torch
+from people_samples import result_of, standing_person
 
 from mpmesh_core.body import BodyModel, load_body
 from mpmesh_core.camera import Camera
@@ -14,7 +15,6 @@ from mpmesh_core.evaluation.protocol import ProtocolReport, figure_text
 from mpmesh_core.evaluation.synthetic import box_overlaps, score_synthetic
 from mpmesh_core.training.scene import PersonTruth, Scene
 from mpmesh_core.types import FrameResult, Person
-from tests.core.people_samples import result_of, standing_person
 
 CAMERA = Camera.from_fov(640, 480)
 

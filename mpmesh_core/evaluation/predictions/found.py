@@ -15,14 +15,13 @@ from pathlib import Path
 import numpy as np
 
 from mpmesh_core.body import BodyModel
+from mpmesh_core.body.files import H36M_FILE
 from mpmesh_core.camera import Camera
 from mpmesh_core.datasets.record import FrameRecord
 from mpmesh_core.drawing import person_vertices
 from mpmesh_core.errors import InputError
 from mpmesh_core.types import Array, Person
 
-# Rows of the regressor, in terms of `joints.H36M_JOINTS`: it has the left leg before the right.
-H36M_ROWS = (0, 4, 5, 6, 1, 2, 3, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16)
 # MuPoTS' joints in terms of `joints.H36M_JOINTS`: thorax for neck and nose for head are nearest.
 MPI17_OF_H36M = (10, 8, 14, 15, 16, 11, 12, 13, 1, 2, 3, 4, 5, 6, 0, 7, 9)
 _UNSEEN = ("coasted", "lost")
@@ -113,7 +112,7 @@ def found_people(
     joints = {
         "smpl24": np.stack([person.joints for person in seen]).astype(np.float64),
         "h36m17": h36m,
-        "h36m_rows": h36m[:, H36M_ROWS],
+        "h36m_rows": h36m[:, H36M_FILE],  # swapping the legs is its own reverse
         "mpi17": h36m[:, MPI17_OF_H36M],
     }
     points = {"smpl24": np.stack([person.joints_2d for person in seen]).astype(np.float64)}

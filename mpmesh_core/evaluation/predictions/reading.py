@@ -12,6 +12,7 @@ from mpmesh_core.camera import Camera
 from mpmesh_core.datasets.record import FrameRecord
 from mpmesh_core.errors import InputError, MissingFileError, UsageError
 from mpmesh_core.evaluation.predictions.agora_files import AgoraFiles
+from mpmesh_core.evaluation.predictions.bodies import pose_bodies
 from mpmesh_core.evaluation.predictions.found import NOBODY, Found, found_people, frame_name
 from mpmesh_core.evaluation.predictions.mupots_files import MupotsFiles
 from mpmesh_core.evaluation.predictions.npz_files import NpzRows
@@ -19,6 +20,7 @@ from mpmesh_core.evaluation.predictions.threedpw_files import ThreedpwFiles
 from mpmesh_core.outputs import RESULTS_NAME, read_results
 from mpmesh_core.types import FrameResult
 
+SAME_BODY = 0.005  # [m] between joints as written and as posed again
 _NATIVE = {"agora": ".zip or folder", "3dpw": ".pkl, .zip or folder", "mupots": ".mat or folder"}
 
 
@@ -44,11 +46,11 @@ class Results:
         body: poses meshes where given.
 
     Raises:
-        InputError: no frames in it, or a line that is none.
+        InputError: no frames in it, or a line that is none; people of another body.
     """
 
     def __init__(self, path: Path, dataset: str, body: BodyModel | None) -> None:
-        self._dataset, self._body = dataset, body
+        self._path, self._dataset, self._body = path, dataset, body
         self._frames: dict[str, FrameResult] = {
             frame_name(dataset, result.source): result for result in read_results(path)
         }
@@ -67,7 +69,21 @@ class Results:
             return NOBODY
         # The file doesn't name its lens model; the sets' own pictures have no distortion.
         pinhole = Camera(result.K, np.zeros(0), "none", result.width, result.height)
+        self._check_body(result)
         return found_people(result.people, None if result.D.any() else pinhole, self._body)
+
+    def _check_body(self, result: FrameResult) -> None:
+        """Betas mean something else on another body, and the file doesn't say whose they are."""
+        if self._body is None or not result.people:
+            return
+        person = result.people[0]
+        pose = np.concatenate([person.global_orient, person.body_pose])
+        joints, _ = pose_bodies(self._body, pose[None], person.betas[None], person.transl[None])
+        if np.abs(joints[0] - person.joints).max() > SAME_BODY:
+            raise InputError(
+                f"{self._path}: the joints are not those of the body '{self._body.name}' with "
+                "these parameters; name the body that made them with --body"
+            )
 
 
 def open_predictions(path: Path, dataset: str, body: BodyModel | None = None) -> Predictions:
