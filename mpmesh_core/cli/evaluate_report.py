@@ -52,7 +52,9 @@ def show_report(report: ProtocolReport, output: Path | None) -> None:
     from mpmesh_core.outputs import write_file
 
     console = Console()
-    table = Table(title=f"{report.protocol.name}: {report.method}", title_justify="left")
+    title = f"{report.protocol.name}: {report.method}"
+    console.print(Text(title, style="bold"), soft_wrap=True)
+    table = Table()
     table.add_column("what")
     table.add_column("value", justify="right")
     for name, value in report.figures.items():
@@ -60,7 +62,8 @@ def show_report(report: ProtocolReport, output: Path | None) -> None:
     console.print(table)
     for group in report.groups:
         title, head, rows = group_table(group)
-        parts = Table(title=title, title_justify="left")
+        console.print(Text(title, style="bold"))
+        parts = Table()
         parts.add_column("")
         for name in head:
             parts.add_column(Text(name), justify="right")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from mpmesh_core.body import BodyModel
+    from mpmesh_core.datasets.record import PersonRecord
     from mpmesh_core.evaluation.predictions import Find
 
 Root = Annotated[Path, typer.Argument(help="Folder of the data set, or one that holds it.")]
@@ -154,7 +156,7 @@ def agora(
     from mpmesh_core.evaluation.score_agora import score_agora
 
     check_output(output)
-    chosen: np.ndarray = agora_body_vertices(root, body_vertices)
+    chosen = agora_body_vertices(root, body_vertices)
     if predictions is not None:
         find: Find = open_predictions(predictions, "agora", _body(body))
     else:
@@ -185,11 +187,12 @@ def _body(name: str) -> BodyModel | None:
         return None
 
 
-def _pipeline(true_box: object, meshes: bool = True, **values: object) -> Find:
+def _pipeline(
+    true_box: Callable[[PersonRecord], np.ndarray] | None, meshes: bool = True, **values: object
+) -> Find:
     from mpmesh_core.evaluation.by_pipeline import PipelinePeople
 
-    pipeline = options.load_pipeline(track=False, **values)
-    return PipelinePeople(pipeline, true_box, meshes)  # type: ignore[arg-type]
+    return PipelinePeople(options.load_pipeline(track=False, **values), true_box, meshes)
 
 
 def _name(method: str | None, predictions: Path | None, variant: str) -> str:

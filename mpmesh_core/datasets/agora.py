@@ -85,7 +85,7 @@ def _read_frame(path: Path) -> Any:
         import pandas
     except ImportError:
         raise MissingPackageError(
-            "AGORA's data frames need the package pandas: pip install 'mpmesh[datasets]'"
+            "AGORA's data frames need the package pandas: pip install 'mpmesh[evaluation]'"
         ) from None
     try:
         frame = pandas.read_pickle(path)

@@ -108,25 +108,32 @@ def _sequence(folder: Path, people: Array, labels: Array) -> Iterator[FrameRecor
 
 def _person(cell: Any, labels: Any, identity: int) -> PersonRecord:
     annotation = cell.reshape(-1)[0] if isinstance(cell, np.ndarray) else cell
-    pixels = np.asarray(annotation.annot2, np.float64).reshape(2, 17).T
-    hidden = np.asarray(labels, np.float64).reshape(17) > 0
-    weights = np.where(hidden, OCCLUDED, 1.0)[:, None]
+    valid = bool(np.asarray(annotation.isValidFrame).reshape(-1)[0])
+    pixels = _points(annotation.annot2, 2, valid)
+    hidden = _points(labels, 1, valid)
     box = np.concatenate([pixels.min(0), pixels.max(0)])
+    ones = np.ones((17, 1))
     return PersonRecord(
         box=box.astype(np.float32),
-        points2d={"mpi17": np.concatenate([pixels, weights], axis=1)},
+        points2d={"mpi17": np.concatenate([pixels, np.where(hidden > 0, OCCLUDED, 1.0)], axis=1)},
         points3d={
-            name: _metres(getattr(annotation, field))
-            for name, field in (("mpi17", "annot3"), ("mpi17_univ", "univ_annot3"))
+            name: np.concatenate([_points(millimetres, 3, valid) / 1000, ones], axis=1)
+            for name, millimetres in (
+                ("mpi17", annotation.annot3),
+                ("mpi17_univ", annotation.univ_annot3),
+            )
         },
         identity=identity,
-        valid=bool(np.asarray(annotation.isValidFrame).reshape(-1)[0]),
+        valid=valid,
     )
 
 
-def _metres(millimetres: Any) -> Array:
-    points = np.asarray(millimetres, np.float64).reshape(3, 17).T / 1000
-    return np.concatenate([points, np.ones((17, 1))], axis=1)
+def _points(values: Any, size: int, valid: bool) -> Array:
+    """(17, size); zeros where a person who isn't valid has none."""
+    points = np.asarray(values, np.float64)
+    if not valid and points.size != 17 * size:
+        return np.zeros((17, size))
+    return points.reshape(size, 17).T
 
 
 def fit_camera(people: Sequence[PersonRecord], width: int, height: int) -> Camera | None:

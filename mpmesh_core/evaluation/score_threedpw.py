@@ -1,6 +1,6 @@
 """evaluation.score_threedpw: 3DPW's records and a method's people into a report.
 
-In   FrameRecords with SMPL labels, what was found in each, meshes of the labels, the regressor
+In   FrameRecords with SMPL labels, what was found in each, meshes of the labels, a regressor
 Out  ProtocolReport; the mathematics is `threedpw`'s
 
 People are compared by identity where the predictions say whom they mean; else a frame's people are
@@ -26,6 +26,7 @@ from mpmesh_core.evaluation.predictions.found import Find, Found
 from mpmesh_core.evaluation.protocol import Case, Group, ProtocolReport
 from mpmesh_core.evaluation.threedpw import (
     PROTOCOL,
+    beside,
     compared_joints,
     regress_joints,
     threedpw_errors,
@@ -35,6 +36,7 @@ from mpmesh_core.types import Array
 
 FIGURES = ("MPJPE [mm]", "PA-MPJPE [mm]", "PVE [mm]")
 ASSIGNED = "assigned in the picture, by the mean 2D distance of 24 joints"
+NEAR = 1.0  # [m] from the truth's centre; a mesh further off holds a translation
 # The 14 joints as a tree, LSP's order.
 BONES = (1, 2, 12, 12, 3, 4, 7, 8, 12, 12, 9, 10, -1, 12)
 
@@ -54,7 +56,7 @@ def score_threedpw(
     Args:
         records: frames; people that aren't valid don't count.
         find: what the method found in a frame.
-        mesh: vertices (6890, 3) [m, camera frame] of a label, by the gender's SMPL model.
+        mesh: vertices (6890, 3) [m] of a label without translation, by the gender's SMPL model.
         regressor: (17, 6890), J_regressor_h36m.
         method: its name.
         boxes: which boxes it was given, for the report.
@@ -74,7 +76,8 @@ def score_threedpw(
         for person, row in _pairs(record, valid, found):
             assert person.smpl is not None
             own_joints |= not _same_topology(found, regressor)
-            cases.append(_case(record, mesh(person.smpl), found, row, regressor))
+            truth = mesh(person.smpl)
+            cases.append(_case(record, person.smpl, truth, found, row, regressor))
     if not cases:
         raise InputError(f"none of the {people} valid people in {frames} frames has a prediction")
     protocol = replace(PROTOCOL, boxes=boxes)
@@ -131,22 +134,24 @@ def _finite(found: Found) -> Array:
     return np.all(finite, axis=0) if finite else np.ones(found.count, bool)
 
 
-def _case(record: FrameRecord, truth: Array, found: Found, row: int, regressor: Array) -> Case:
+def _case(
+    record: FrameRecord, label: SmplLabel, truth: Array, found: Found, row: int, regressor: Array
+) -> Case:
     known = regress_joints(truth, regressor)
+    true_joints = compared_joints(known)
     if _same_topology(found, regressor):
-        vertices = found.need_vertices()[row]
+        vertices = _untranslated(found, row, truth, regressor)
         errors = threedpw_errors(vertices, truth, regressor)
         joints = compared_joints(regress_joints(vertices, regressor))
         values = [float(errors.mpjpe), float(errors.pa_mpjpe), float(errors.pve)]
     else:
         joints = compared_joints(found.need_joints("h36m_rows")[row])
-        true_joints = compared_joints(known)
         values = [float(mpjpe(joints, true_joints, None)), float(pa_mpjpe(joints, true_joints))]
         values.append(np.nan)
-    stands = compared_joints(known) + known[:1]
     pixels = [np.full((14, 2), np.nan)] * 2
     if record.camera is not None:  # the prediction is drawn where the truth stands
-        pixels = [record.camera.project(points) for points in (joints + known[:1], stands)]
+        stand = known[:1] + label.transl
+        pixels = [record.camera.project(points + stand) for points in (joints, true_joints)]
     return Case(
         where=f"{record.sequence}/{record.number}",
         errors=dict(zip(FIGURES, (1e3 * value for value in values))),
@@ -155,6 +160,16 @@ def _case(record: FrameRecord, truth: Array, found: Found, row: int, regressor: 
         parents=BONES,
         picture=partial(read_image, record.picture.path),
     )
+
+
+def _untranslated(found: Found, row: int, truth: Array, regressor: Array) -> Array:
+    """A mesh as the protocol wants it; one of unknown translation stands where the truth does."""
+    vertices = found.need_vertices()[row].astype(np.float64)
+    if found.transl is not None:
+        return vertices - found.transl[row]
+    if np.linalg.norm(vertices.mean(0) - truth.mean(0)) < NEAR:
+        return vertices  # it has none
+    return beside(vertices, truth, regressor)
 
 
 def _means(cases: list[Case]) -> dict[str, float]:

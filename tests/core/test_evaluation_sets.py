@@ -12,7 +12,7 @@ import pytest
 from people_samples import random_person
 from real_samples import needs_samples
 from scipy.io import savemat
-from set_samples import write_agora, write_mupots, write_smpl, write_threedpw
+from set_samples import posed, write_agora, write_mupots, write_smpl, write_threedpw
 
 from mpmesh_core import cli
 from mpmesh_core.body import load_body
@@ -30,7 +30,7 @@ from mpmesh_core.evaluation.protocol_page import protocol_page
 from mpmesh_core.evaluation.score_agora import score_agora
 from mpmesh_core.evaluation.score_mupots import score_mupots
 from mpmesh_core.evaluation.score_threedpw import score_threedpw
-from mpmesh_core.evaluation.threedpw import points_box
+from mpmesh_core.evaluation.threedpw import COMPARED, points_box
 from mpmesh_core.outputs import ResultsWriter
 from mpmesh_core.types import FrameResult
 
@@ -67,7 +67,7 @@ class TestThreedpw:
                 assert np.allclose(joints, truth["joints"][number][record.number])
                 assert person.smpl is not None
                 mesh = truth["vertices"][number][record.number]
-                assert np.abs(meshes(person.smpl) - mesh).max() < 1e-5
+                assert np.abs(meshes(person.smpl) + person.smpl.transl - mesh).max() < 1e-5
                 pixels = record.camera.project(joints[:18])
                 assert np.allclose(pixels, person.points2d["openpose18"][:, :2])
         assert [p.valid for p in records[-1].people] == [False, True]
@@ -96,7 +96,6 @@ class TestThreedpw:
             "sequence": "walk_00",
             "poses": [[np.r_[s.global_orient, s.body_pose] for s in person] for person in people],
             "betas": [person[0].betas for person in people],
-            "trans": [[s.transl + 1.0 for s in person] for person in people],
         }
         file = pickled(tmp_path / "mine.pkl", content)
         with pytest.raises(UsageError, match="--body smpl"):
@@ -106,13 +105,49 @@ class TestThreedpw:
         report = score_threedpw(records, find, SmplMeshes(), h36m_regressor(), "mine")
         assert report.figures["PVE [mm]"] < 0.01
 
+    def test_regressor_that_does_not_sum_to_one(self, tmp_path: Path, smpl: Path) -> None:
+        """SPIN's own steps: both meshes from SMPL without translation."""
+        write_threedpw(tmp_path / "3DPW", smpl)
+        rng = np.random.default_rng(3)
+        records = list(threedpw.read(tmp_path))
+        labels = [[record.people[p].smpl for record in records] for p in (0, 1)]
+        poses = [[np.r_[s.global_orient, s.body_pose] for s in person] for person in labels]
+        content = {
+            "sequence": "walk_00",
+            "poses": [np.array(p) + 0.2 * rng.normal(size=(3, 72)) for p in poses],
+            "betas": rng.normal(size=(2, 10)),
+        }
+        file = pickled(tmp_path / "mine.pkl", content)
+        find = open_predictions(file, "3dpw", load_body("smpl"))
+        regressor, nowhere = h36m_regressor(), np.zeros((3, 3))
+        report = score_threedpw(records, find, SmplMeshes(), regressor, "mine")
+        wanted = []
+        for person in (0, 1):
+            shapes = [s.betas for s in labels[person]]
+            known = posed(smpl / "SMPL_MALE.npz", np.array(poses[person]), shapes, nowhere)[1]
+            own = [content["betas"][person]] * 3
+            found = posed(smpl / "SMPL_MALE.npz", content["poses"][person], own, nowhere)[1]
+            sets = [
+                (regressor @ m)[:, list(COMPARED)] - (regressor @ m)[:, :1] for m in (known, found)
+            ]
+            errors = np.linalg.norm(sets[0] - sets[1], axis=-1).mean(-1)
+            wanted += [e for e, r in zip(errors, records) if r.people[person].valid]
+        assert abs(report.figures["MPJPE [mm]"] - 1e3 * np.mean(wanted)) < 1e-3
+        # Meshes where the camera sees them give nearly the same.
+        body, far = smpl / "SMPL_MALE.npz", nowhere + 6.0
+        shapes = [[betas] * 3 for betas in content["betas"]]
+        placed = [posed(body, content["poses"][p], shapes[p], far)[1] for p in (0, 1)]
+        file = pickled(tmp_path / "m.pkl", {"sequence": "walk_00", "vertices": placed})
+        again = self.score(tmp_path, file)
+        assert abs(again.figures["MPJPE [mm]"] - report.figures["MPJPE [mm]"]) < 0.1
+
     def test_rows_of_an_npz(self, tmp_path: Path, smpl: Path) -> None:
         truth = write_threedpw(tmp_path / "3DPW", smpl)
         np.savez(
             tmp_path / "mine.npz",
             image=["imageFiles/walk_00/image_00001.jpg"],
             person=[1],
-            vertices=truth["vertices"][1][1][None] * 1.1,
+            vertices=(truth["vertices"][1][1] * 1.1 + 3.0)[None],
         )
         report = self.score(tmp_path, tmp_path / "mine.npz")
         assert report.figures["without prediction"] == 4

@@ -36,6 +36,7 @@ class Found:
     points: Mapping[str, Array] = field(default_factory=dict)  # convention -> (P, J, 2) [px]
     boxes: Array | None = None  # (P, 4) around all 2D points [px]
     vertices: Array | None = None  # (P, V, 3) [m]
+    transl: Array | None = None  # (P, 3) [m] SMPL translation that the vertices contain
     identity: Array | None = None  # (P,) int64, whom of the truth each is meant to be
 
     def need_joints(self, convention: str) -> Array:
@@ -124,5 +125,6 @@ def found_people(
         points=points,
         boxes=np.concatenate([points["smpl24"].min(1), points["smpl24"].max(1)], axis=1),
         vertices=None if body is None else np.stack(person_vertices(body, seen)),
+        transl=np.stack([person.transl for person in seen]).astype(np.float64),
         identity=None if identity is None else np.array([identity[i] for i in kept], np.int64),
     )

@@ -88,6 +88,7 @@ class NpzRows:
             points=points,
             boxes=None if flat is None else np.concatenate([flat.min(1), flat.max(1)], axis=1),
             vertices=vertices,
+            transl=arrays.get("transl"),
             identity=arrays["person"].astype(np.int64) if "person" in arrays else None,
         )
 

@@ -1,9 +1,9 @@
 """predictions.threedpw_files: bodies in 3DPW's own format, a .pkl a sequence.
 
 One .pkl, or a folder or .zip of them. Each holds, for P people in the order of the truth and F
-frames: `poses` [P] (F, 72), `betas` [P] (10,) or (F, 10), `trans` [P] (F, 3), or `vertices`
-[P] (F, V, 3); all in the camera frame [m]. `sequence` names it, or else the file. A row of NaN
-is a person who wasn't found.
+frames: `poses` [P] (F, 72) and `betas` [P] (10,) or (F, 10), or `vertices` [P] (F, V, 3) [m]; all
+in the camera frame. `trans` doesn't matter to the protocol and isn't read. `sequence` names it, or
+else the file. A row of NaN is a person who wasn't found.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ class ThreedpwFiles:
         self._sequences: dict[str, tuple[str, dict[str, Any]]] = {}
         for name, data in _files(path):
             content = read_pickle_stream(io.BytesIO(data), name)
-            if not ({"poses", "betas", "trans"} <= set(content) or "vertices" in content):
-                raise InputError(f"{name} has neither poses, betas and trans nor vertices")
+            if not ({"poses", "betas"} <= set(content) or "vertices" in content):
+                raise InputError(f"{name} has neither poses and betas nor vertices")
             self._sequences[str(content.get("sequence", Path(name).stem))] = name, content
         if not self._sequences:
             raise InputError(f"{path} holds no .pkl of a sequence as 3DPW's format has them")
@@ -69,21 +69,22 @@ class ThreedpwFiles:
             if not there:
                 return NOBODY
             vertices = self._vertices(content, there, record.number)
+            transl = None if "vertices" in content else np.zeros((len(there), 3))
         except MPMeshError:
             raise
         except (ValueError, TypeError, IndexError) as error:
             raise InputError(f"{name} is not of 3DPW's format: {error}") from None
-        return Found(len(there), vertices=vertices, identity=np.array(there, np.int64))
+        identity = np.array(there, np.int64)
+        return Found(len(there), vertices=vertices, transl=transl, identity=identity)
 
     def _vertices(self, content: dict[str, Any], people: list[int], frame: int) -> Array:
         if "vertices" in content:
             rows = [np.asarray(content["vertices"][person][frame], np.float64) for person in people]
             return np.stack(rows).reshape(len(people), -1, 3)
         poses = np.stack([np.asarray(content["poses"][p][frame], np.float64) for p in people])
-        transl = np.stack([np.asarray(content["trans"][p][frame], np.float64) for p in people])
         shapes = [np.asarray(content["betas"][person], np.float64) for person in people]
         betas = np.stack([(s[frame] if s.ndim == 2 else s)[:10] for s in shapes])
-        return pose_bodies(self._body, poses, betas, transl)[1]
+        return pose_bodies(self._body, poses, betas, np.zeros((len(people), 3)))[1]
 
 
 def _main(content: dict[str, Any]) -> Any:

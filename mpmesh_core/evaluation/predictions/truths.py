@@ -20,7 +20,7 @@ BODY_VERTICES_PAGE = "https://github.com/pixelite1201/agora_evaluation (utils)"
 
 
 class SmplMeshes:
-    """Meshes of labels, each by its gender's SMPL model.
+    """Meshes of labels without their translation, each by its gender's SMPL model.
 
     Raises:
         MissingFileError: no SMPL file of a gender, with where to get it and where to put it.
@@ -32,12 +32,12 @@ class SmplMeshes:
         }
 
     def __call__(self, label: SmplLabel) -> Array:
-        """Vertices (V, 3) [m, camera frame]."""
+        """Vertices (V, 3) [m], turned as in the camera frame, the pelvis at J0(betas)."""
         if label.gender not in self._bodies:
             self._bodies[label.gender] = load_body("smpl", label.gender)
         pose = np.concatenate([label.global_orient, label.body_pose])
         body = self._bodies[label.gender]
-        return pose_bodies(body, pose[None], label.betas[None], label.transl[None])[1][0]
+        return pose_bodies(body, pose[None], label.betas[None], np.zeros((1, 3)))[1][0]
 
 
 def h36m_regressor(path: Path | None = None) -> Array:
