@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
@@ -45,8 +45,16 @@ def with_progress(things: Iterable[T], name: str) -> Iterator[T]:
         yield from progress.track(things, total=None, description=name)
 
 
-def show_report(report: ProtocolReport, output: Path | None) -> None:
-    """Print the figures; write JSON and page where asked for."""
+def show_report(
+    report: ProtocolReport, output: Path | None, also: Mapping[str, Any] | None = None
+) -> None:
+    """Print the figures; write JSON and page where asked for.
+
+    Args:
+        report: what was measured.
+        output: the JSON file.
+        also: more for the JSON.
+    """
     from mpmesh_core.evaluation.protocol import figure_text
     from mpmesh_core.evaluation.protocol_page import group_table, protocol_page
     from mpmesh_core.outputs import write_file
@@ -77,6 +85,6 @@ def show_report(report: ProtocolReport, output: Path | None) -> None:
         console.print(Text(note, style="yellow"), soft_wrap=True)
     if output is not None:
         page = output.with_suffix(".html")
-        options.write_json(output, report.to_json())
+        options.write_json(output, {**(also or {}), **report.to_json()})
         write_file(page, protocol_page(report).encode())
         console.print(Text(f"report: {page} and {output.name}"), soft_wrap=True)

@@ -24,11 +24,8 @@ from mpmesh_core.evaluation.metrics import auc3d, joint_errors, pck3d
 from mpmesh_core.evaluation.protocol import Protocol
 from mpmesh_core.types import Array
 
-MUPOTS_JOINTS = (
-    "head_top", "neck", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder",
-    "left_elbow", "left_wrist", "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee",
-    "left_ankle", "pelvis", "spine", "head",
-)  # fmt: skip
+# MuPoTS' joints: head top, neck, right shoulder, elbow, wrist, left shoulder, elbow, wrist, right
+# hip, knee, ankle, left hip, knee, ankle, pelvis, spine, head.
 PARENTS = (1, 15, 1, 2, 3, 1, 5, 6, 14, 8, 9, 14, 11, 12, 14, 14, 1)
 TRAVERSAL = (15, 1, 0, 16, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13)  # each after its parent
 PELVIS = 14
