@@ -148,6 +148,8 @@ def agora(
 ) -> None:
     """AGORA, SMPL bodies: NMJE, NMVE, MPJPE, MVE and F1.
 
+    The open body (--body open) has no MVE and NMVE, which are of SMPL's vertices.
+
     Example: mpmesh evaluate agora ../AGORA --predictions predictions.zip --output agora.json
     """
     from mpmesh_core.datasets.agora import read

@@ -52,7 +52,7 @@ class AgoraFound:
     joints_px: Array  # (P, 24, 2) in the 3840 x 2160 picture
     boxes: Array  # (P, 4) x1, y1, x2, y2 [px] around all their keypoints
     joints: Array  # (P, 24, 3) [m]
-    vertices: Array  # (P, B, 3) [m], the body's
+    vertices: Array | None  # (P, B, 3) [m], the body's; None for bodies without SMPL's mesh
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,8 @@ def agora_errors(found: AgoraFound, truth: AgoraTruth) -> AgoraErrors:
         joints, known = found.joints[rows], truth.joints[there]
         roots = joints[:, HIPS].mean(1), known[:, HIPS].mean(1)
         joint_error[there] = mpjpe(joints - roots[0][:, None], known - roots[1][:, None], None)
-        vertex_error[there] = pve(found.vertices[rows], truth.vertices[there], *roots)
+        if found.vertices is not None:
+            vertex_error[there] = pve(found.vertices[rows], truth.vertices[there], *roots)
     wrong = len(found.joints) - len(there)
     return AgoraErrors(chosen, joint_error, vertex_error, truth.valid, truth.kid, wrong)
 
@@ -207,15 +208,22 @@ def _check(found: AgoraFound, truth: AgoraTruth) -> None:
             joints_px=(people.joints_px, (count, JOINTS, 2)),
             boxes=(people.boxes, (count, 4)),
             joints=(people.joints, (count, JOINTS, 3)),
-            vertices=(people.vertices, (count, "B", 3)),
         )
-    check_shapes(found=(found.vertices, ("P", "B", 3)), truth=(truth.vertices, ("G", "B", 3)))
+    check_shapes(vertices=(truth.vertices, ("G", "B", 3)), truth=(truth.joints, ("G", JOINTS, 3)))
+    if found.vertices is not None:
+        check_shapes(
+            truth=(truth.vertices, ("G", "B", 3)),
+            found=(found.vertices, ("P", "B", 3)),
+            joints=(found.joints, ("P", JOINTS, 3)),
+        )
     marks = {name: (getattr(truth, name), ("G",)) for name in ("valid", "occlusion", "kid")}
     check_shapes(**marks, truth=(truth.joints, ("G", JOINTS, 3)))
 
 
 def _finite(found: AgoraFound) -> Array:
-    parts = (found.joints_px, found.boxes, found.joints, found.vertices)
+    parts = [found.joints_px, found.boxes, found.joints]
+    if found.vertices is not None:
+        parts.append(found.vertices)
     return np.all([np.isfinite(part).all(tuple(range(1, part.ndim))) for part in parts], axis=0)
 
 

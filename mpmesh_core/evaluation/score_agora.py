@@ -34,6 +34,7 @@ from mpmesh_core.types import Array
 
 ERRORS = ("MPJPE [mm]", "MVE [mm]")
 OCCLUSION_STEP = 10  # [%]
+NO_MESH = "MVE and NMVE need SMPL's mesh of everybody: there is none."
 
 
 def score_agora(
@@ -48,16 +49,19 @@ def score_agora(
         method: its name.
 
     Raises:
-        InputError: no frames, or predictions without joints or SMPL meshes.
+        InputError: no frames, or predictions without joints.
     """
     check_shapes(body_vertices=(body_vertices, ("B",)))
     frames: list[AgoraErrors] = []
     cases: list[Case] = []
+    no_mesh = False
     hidden: list[Array] = []
     sequences: dict[str, list[AgoraErrors]] = defaultdict(list)
     for record in records:
         truth = _truth(record, body_vertices)
-        found = _found(record, find(record), body_vertices)
+        people = find(record)
+        found = _found(record, people, body_vertices)
+        no_mesh |= bool(record.people) and found.vertices is None
         errors = agora_errors(found, truth)
         frames.append(errors)
         sequences[record.sequence].append(errors)
@@ -66,13 +70,13 @@ def score_agora(
     if not frames:
         raise InputError("AGORA: no frames")
     scores, kids = agora_scores(frames), agora_scores(frames, kids=True)
-    people = scores.counts.correct + scores.counts.missed
+    total = scores.counts.correct + scores.counts.missed
     everybody = {"all": scores}
     if kids.counts.correct + kids.counts.missed:
         everybody["children"] = kids
     return ProtocolReport(
         PROTOCOL,
-        data=f"AGORA, {len(frames)} pictures, {people} people",
+        data=f"AGORA, {len(frames)} pictures, {total} people",
         method=method,
         figures=_figures(scores),
         groups=[
@@ -82,6 +86,7 @@ def score_agora(
             _occlusions(frames, hidden),
         ],
         cases=cases,
+        notes=[NO_MESH] if no_mesh else [],
         histogram=ERRORS,
     )
 
@@ -111,12 +116,10 @@ def _found(record: FrameRecord, found: Found, body_vertices: Array) -> AgoraFoun
     if not found.count:
         shapes = (JOINTS, 2), (4,), (JOINTS, 3), (len(body_vertices), 3)
         return AgoraFound(*(np.zeros((0, *shape)) for shape in shapes))
-    vertices, boxes = found.need_vertices(), found.boxes
-    if vertices.shape[1] <= body_vertices.max():
-        raise InputError(
-            f"the predicted meshes have {vertices.shape[1]} vertices: AGORA's body vertices are "
-            "SMPL's, so only SMPL bodies can be scored (--body smpl)"
-        )
+    boxes, vertices = found.boxes, found.vertices
+    known = {len(p.vertices) for p in record.people if p.vertices is not None}
+    if vertices is not None:  # another topology than the truth's has no vertices to compare
+        vertices = vertices[:, body_vertices] if known == {vertices.shape[1]} else None
     points = found.need_points("smpl24")
     if boxes is None:
         boxes = np.concatenate([points.min(1), points.max(1)], axis=1)
@@ -125,7 +128,7 @@ def _found(record: FrameRecord, found: Found, body_vertices: Array) -> AgoraFoun
         joints_px=scale * points,
         boxes=scale * boxes,
         joints=found.need_joints("smpl24"),
-        vertices=vertices[:, body_vertices],
+        vertices=vertices,
     )
 
 

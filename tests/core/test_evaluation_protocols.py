@@ -1,5 +1,7 @@
 """The protocols of 3DPW, MuPoTS-3D and AGORA against plain references and known truths."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -400,6 +402,11 @@ class TestAgora:
         assert keypoint_iou(box, box) == 1
         assert keypoint_iou(box, beside) == 0
         assert np.isclose(keypoint_iou(box, box + [9, 0, 9, 0]), 10 / 190)
+
+    def test_bodies_without_a_mesh(self) -> None:
+        found, truth = agora_people(2)
+        scores = agora_scores([agora_errors(dataclasses.replace(found, vertices=None), truth)])
+        assert scores.mpjpe_mm == 0 and np.isnan(scores.mve_mm) and np.isnan(scores.nmve_mm)
 
     def test_wrong_shapes(self) -> None:
         found, truth = agora_people(2)

@@ -16,10 +16,12 @@ from set_samples import posed, write_agora, write_mupots, write_smpl, write_thre
 
 from mpmesh_core import cli
 from mpmesh_core.body import load_body
+from mpmesh_core.body.files import H36M_FILE
 from mpmesh_core.datasets import agora, mupots, threedpw
 from mpmesh_core.errors import InputError, MissingFileError, MPMeshError, UsageError
 from mpmesh_core.evaluation.by_pipeline import PipelinePeople
 from mpmesh_core.evaluation.predictions import frame_name, open_predictions
+from mpmesh_core.evaluation.predictions.found import MPI17_OF_H36M
 from mpmesh_core.evaluation.predictions.truths import (
     SmplMeshes,
     agora_body_vertices,
@@ -30,7 +32,9 @@ from mpmesh_core.evaluation.protocol_page import protocol_page
 from mpmesh_core.evaluation.score_agora import score_agora
 from mpmesh_core.evaluation.score_mupots import score_mupots
 from mpmesh_core.evaluation.score_threedpw import score_threedpw
+from mpmesh_core.evaluation.studio import MPI_JOINTS
 from mpmesh_core.evaluation.threedpw import COMPARED, points_box
+from mpmesh_core.joints import H36M_JOINTS
 from mpmesh_core.outputs import ResultsWriter
 from mpmesh_core.types import FrameResult
 
@@ -283,6 +287,18 @@ class TestAgora:
         rows = {group.title: group.rows for group in report.groups}["Occlusion"]
         assert list(rows) == ["0-10 %"]
 
+    def test_another_mesh_has_no_vertex_error(self, tmp_path: Path) -> None:
+        pixels, joints, _ = write_agora(tmp_path)
+        content = {
+            "joints": pixels[0, 0],
+            "allSmplJoints3d": joints[0, 0],
+            "verts": np.ones((99, 3)),
+        }
+        people = {"ag_scene_00001_personId_0": content}
+        report = self.score(tmp_path, self.write_zip(tmp_path / "p.zip", people))
+        assert report.figures["MPJPE [mm]"] < 1e-6 and np.isnan(report.figures["MVE [mm]"])
+        assert "SMPL's mesh" in report.notes[0]
+
     def test_small_pictures_have_their_own_pixels(self, tmp_path: Path) -> None:
         import cv2
 
@@ -416,6 +432,17 @@ class TestNames:
     )  # fmt: skip
     def test_frame_names(self, dataset: str, path: str, name: str) -> None:
         assert frame_name(dataset, path) == name
+
+
+class TestConventions:
+    def test_mupots_joints_of_our_body(self) -> None:
+        nearest = {"neck": "thorax", "head": "nose"}
+        wanted = [H36M_JOINTS.index(nearest.get(name, name)) for name in MPI_JOINTS]
+        assert list(MPI17_OF_H36M) == wanted
+
+    def test_legs_swapped_twice_are_as_before(self) -> None:
+        order = list(H36M_FILE)
+        assert [order[i] for i in order] == list(range(17))
 
 
 class TestReports:
