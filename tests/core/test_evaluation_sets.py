@@ -32,7 +32,6 @@ from mpmesh_core.evaluation.protocol_page import protocol_page
 from mpmesh_core.evaluation.score_agora import score_agora
 from mpmesh_core.evaluation.score_mupots import score_mupots
 from mpmesh_core.evaluation.score_threedpw import score_threedpw
-from mpmesh_core.evaluation.studio import MPI_JOINTS
 from mpmesh_core.evaluation.threedpw import COMPARED, points_box
 from mpmesh_core.joints import H36M_JOINTS
 from mpmesh_core.outputs import ResultsWriter
@@ -436,9 +435,11 @@ class TestNames:
 
 class TestConventions:
     def test_mupots_joints_of_our_body(self) -> None:
-        nearest = {"neck": "thorax", "head": "nose"}
-        wanted = [H36M_JOINTS.index(nearest.get(name, name)) for name in MPI_JOINTS]
-        assert list(MPI17_OF_H36M) == wanted
+        names = [H36M_JOINTS[joint] for joint in MPI17_OF_H36M]
+        arms = [f"{side}_{n}" for side in ("right", "left") for n in ("shoulder", "elbow", "wrist")]
+        legs = [f"{side}_{n}" for side in ("right", "left") for n in ("hip", "knee", "ankle")]
+        trunk = ["pelvis", "spine", "nose"]  # nose and thorax: nearest to head and neck
+        assert names == ["head_top", "thorax", *arms, *legs, *trunk]
 
     def test_legs_swapped_twice_are_as_before(self) -> None:
         order = list(H36M_FILE)
