@@ -38,6 +38,8 @@ SMPL_TIPS = (411, 2445, 5905, 3216, 6617)
 SMPL_FACE = {"nose": 332, "left_eye": 2800, "right_eye": 6260, "left_ear": 583, "right_ear": 4071}
 # The other COCO and H36M points as SMPL joints, for want of a better regressor.
 COCO_LIMBS = (16, 17, 18, 19, 20, 21, 1, 2, 4, 5, 7, 8)
+# Rows of J_regressor_h36m in the order of `joints.H36M_JOINTS`: SMPL's file has the left leg first.
+H36M_FILE = (0, 4, 5, 6, 1, 2, 3, *range(7, 17))
 H36M_BODY = (0, 2, 5, 8, 1, 4, 7, 6, 12)
 H36M_ARMS = (16, 18, 20, 17, 19, 21)
 
@@ -245,7 +247,7 @@ def _keypoint_regressors(raw: dict[str, Any], path: Path, joints: Array) -> dict
     if beside.is_file():
         regressor = np.load(beside)
         if regressor.shape == (17, count):
-            found["h36m17"] = regressor.astype(np.float64)
+            found["h36m17"] = regressor[list(H36M_FILE)].astype(np.float64)
     for which in ("coco17", "h36m17"):
         if f"{which}_regressor" in raw:
             found[which] = _floats(raw, path, f"{which}_regressor", (17, count))

@@ -8,8 +8,10 @@ Only the classes that such a file needs are let through; anything else is refuse
 from __future__ import annotations
 
 import pickle
+import zipfile
+import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -71,15 +73,26 @@ def load_smpl_pickle(path: Path) -> dict[str, Any]:
     Raises:
         WeightsError: not a pickle, or one that holds more than arrays.
     """
+    with path.open("rb") as file:
+        try:
+            return read_arrays(file)
+        except pickle.UnpicklingError as error:
+            raise WeightsError(f"{path} is not a readable SMPL .pkl: {error}") from error
+
+
+def read_arrays(file: BinaryIO) -> dict[str, Any]:
+    """A pickled dict of arrays, of Python 2 or 3, with chumpy's evaluated.
+
+    Raises:
+        UnpicklingError: not a pickle, no dict, or one that holds more than arrays.
+    """
     try:
-        with path.open("rb") as file:
-            content = _Unpickler(file, encoding="latin1").load()
-        if not isinstance(content, dict):
-            raise pickle.UnpicklingError(f"it holds a {type(content).__name__}, not a dict")
-        return {
-            key: value.array() if isinstance(value, _Ch) else value
-            for key, value in content.items()
-        }
-    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, KeyError, IndexError,
-            AttributeError, ImportError) as error:  # fmt: skip
-        raise WeightsError(f"{path} is not a readable SMPL .pkl: {error}") from error
+        content = _Unpickler(file, encoding="latin1").load()
+    except (EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError, ImportError,
+            MemoryError, OverflowError, zlib.error, zipfile.BadZipFile) as error:  # fmt: skip
+        raise pickle.UnpicklingError(f"the file is damaged ({error})") from error
+    if not isinstance(content, dict):
+        raise pickle.UnpicklingError(f"it holds a {type(content).__name__}, not a dict")
+    return {
+        key: value.array() if isinstance(value, _Ch) else value for key, value in content.items()
+    }

@@ -56,6 +56,9 @@ class PersonRecord:
     identity: int | None = None  # the same within a sequence
     valid: bool = True  # counts in the data set's evaluation
     crowd: bool = False  # the box holds several people
+    vertices: Array | None = None  # (V, 3) [m], camera frame, where the data set stores meshes
+    occlusion: float | None = None  # [%] of the person that is hidden, where the data set tells
+    kid: bool = False
 
 
 @dataclass(frozen=True)

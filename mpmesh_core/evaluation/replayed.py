@@ -17,7 +17,8 @@ from mpmesh_core.errors import UsageError
 from mpmesh_core.evaluation.identities import import_metrics
 from mpmesh_core.evaluation.observed import ObservedFrame, observed_in_bag, observed_in_results
 from mpmesh_core.evaluation.people import compare_people
-from mpmesh_core.evaluation.report_page import Evaluation, import_plotting, report_page
+from mpmesh_core.evaluation.plots import import_plotting
+from mpmesh_core.evaluation.report_page import Evaluation, report_page
 from mpmesh_core.outputs import write_file
 from mpmesh_core.replay import ReplayConfig, ReplayJob, ReplayReport
 

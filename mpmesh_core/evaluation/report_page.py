@@ -6,22 +6,24 @@ Out  HTML with the figures and plots as SVG; the same text for the same numbers
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from mpmesh_core.canvas import person_colour
-from mpmesh_core.errors import MissingPackageError
 from mpmesh_core.evaluation.observed import ObservedFrame
 from mpmesh_core.evaluation.people import FrameErrors, PeopleReport
+from mpmesh_core.evaluation.plots import (
+    histogram,
+    import_plotting,
+    new_figure,
+    plot_colour,
+    to_svg,
+)
 from mpmesh_core.types import Array
 
 _TEMPLATE = Path(__file__).with_name("report.html")
-_SIZE = (9.0, 2.8)  # of a plot [inch]
 _NONE = "–"
 
 
@@ -78,7 +80,12 @@ def report_page(evaluation: Evaluation) -> str:
         caption = "MPJPE of each matched person."
         plots.insert(1, (caption, _error_plot(evaluation, "mpjpe")))
     if evaluation.latency_ms:
-        plots.append(("Time of each frame, all stages together.", _latency_plot(evaluation)))
+        plots.append(
+            (
+                "Time of each frame, all stages together.",
+                histogram(evaluation.latency_ms, "[ms]", "frames"),
+            )
+        )
     environment = jinja2.Environment(autoescape=True)
     return environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
         title=evaluation.title,
@@ -86,23 +93,6 @@ def report_page(evaluation: Evaluation) -> str:
         figures=report_figures(evaluation),
         plots=[(caption, markupsafe.Markup(svg)) for caption, svg in plots],
     )
-
-
-def import_plotting() -> tuple[Any, Any]:
-    """The packages jinja2 and markupsafe; matplotlib is there too.
-
-    Raises:
-        MissingPackageError: one of them isn't installed.
-    """
-    try:
-        import jinja2
-        import markupsafe
-        import matplotlib  # noqa: F401 imported where plots are made
-    except ImportError as error:
-        raise MissingPackageError(
-            f"the report needs the package {error.name}: pip install 'mpmesh[report]'"
-        ) from None
-    return jinja2, markupsafe
 
 
 def _length(millimetres: float | None) -> str:
@@ -117,34 +107,34 @@ def _error_plot(evaluation: Evaluation, name: str) -> str:
     times = _seconds(evaluation.frames)
     values = [1e3 * getattr(frame, name) for frame in evaluation.frames]
     stretched = np.repeat(times, [len(v) for v in values])
-    figure, axes = _figure("time [s]", "[mm]")
-    axes.plot(stretched, np.concatenate([np.zeros(0), *values]), ".", ms=3, color=_colour(0))
+    figure, axes = new_figure("time [s]", "[mm]")
+    axes.plot(stretched, np.concatenate([np.zeros(0), *values]), ".", ms=3, color=plot_colour(0))
     axes.set_ylim(bottom=0)
-    return _svg(figure)
+    return to_svg(figure)
 
 
 def _count_plot(evaluation: Evaluation) -> str:
     times = _seconds(evaluation.frames)
-    figure, axes = _figure("time [s]", "people")
+    figure, axes = new_figure("time [s]", "people")
     for name, label, colour, width in (
         ("truths", "truth", "0.6", 3),
-        ("found", "found", _colour(0), 1),
+        ("found", "found", plot_colour(0), 1),
     ):
         counts = [getattr(frame, name) for frame in evaluation.frames]
         axes.step(times, counts, where="mid", label=label, color=colour, lw=width)
     axes.set_ylim(bottom=0)
     axes.legend(frameon=False)
-    return _svg(figure)
+    return to_svg(figure)
 
 
 def _paths(evaluation: Evaluation) -> str:
-    figure, axes = _figure("right [m]", "ahead [m]")
+    figure, axes = new_figure("right [m]", "ahead [m]")
     for frames, own in ((evaluation.true_people, "0.75"), (evaluation.found_people, None)):
         for number, path in sorted(_by_identity(frames).items()):
-            colour = own or _colour(number)
+            colour = own or plot_colour(number)
             axes.plot(path[:, 0], path[:, 2], ".", ms=5 if own else 2, color=colour)
     axes.set_aspect("equal", adjustable="datalim")
-    return _svg(figure)
+    return to_svg(figure)
 
 
 def _by_identity(frames: Sequence[ObservedFrame]) -> dict[int, Array]:
@@ -156,37 +146,6 @@ def _by_identity(frames: Sequence[ObservedFrame]) -> dict[int, Array]:
     return {number: np.stack(path) for number, path in paths.items()}
 
 
-def _latency_plot(evaluation: Evaluation) -> str:
-    figure, axes = _figure("[ms]", "frames")
-    axes.hist(evaluation.latency_ms, bins=40, color=_colour(0))
-    return _svg(figure)
-
-
 def _seconds(frames: Sequence[FrameErrors]) -> Array:
     stamps = np.array([frame.stamp_ns for frame in frames], np.int64)
     return 1e-9 * (stamps - stamps[0])
-
-
-def _colour(number: int) -> str:
-    return "#{:02x}{:02x}{:02x}".format(*person_colour(number))
-
-
-def _figure(across: str, up: str) -> tuple[Any, Any]:
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=_SIZE, layout="constrained")
-    axes = figure.subplots()
-    axes.set_xlabel(across)
-    axes.set_ylabel(up)
-    axes.spines[["top", "right"]].set_visible(False)
-    return figure, axes
-
-
-def _svg(figure: Any) -> str:
-    """The figure as an element of a page, without what changes from run to run."""
-    import matplotlib
-
-    text = io.StringIO()
-    with matplotlib.rc_context({"svg.hashsalt": "mpmesh", "svg.fonttype": "none"}):
-        figure.savefig(text, format="svg", metadata={"Date": None})
-    return text.getvalue()[text.getvalue().index("<svg") :]

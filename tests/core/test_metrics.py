@@ -1,5 +1,8 @@
 """Metrics against known truths and laws; scipy as an independent reference."""
 
+import doctest
+from importlib import import_module
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -54,6 +57,14 @@ class TestProcrustes:
 
     def test_empty_batch(self) -> None:
         assert pa_mpjpe(np.zeros((0, 17, 3)), np.zeros((0, 17, 3))).shape == (0,)
+
+
+class TestExamples:
+    @pytest.mark.parametrize("module", ["metrics", "predictions.found"])
+    def test_examples_in_docstrings_run(self, module: str) -> None:
+        found = import_module(f"mpmesh_core.evaluation.{module}")
+        failed, tried = doctest.testmod(found)
+        assert tried and not failed
 
 
 class TestMpjpe:

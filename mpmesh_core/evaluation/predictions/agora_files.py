@@ -1,0 +1,130 @@
+"""predictions.agora_files: AGORA's format: IMAGE_personId_N.pkl, in a zip or a folder.
+
+Each file holds `joints` (K, 2) [px of 3840 x 2160, K >= 24], and either `allSmplJoints3d` (J, 3)
+and `verts` (6890, 3) [m, camera frame], or SMPL `params` (transl, betas, global_orient, body_pose;
+rotation matrices where `pose2rot` is False). SMPL-X files and SMPL children's parameters are
+refused. A picture's people are taken in the order of their names, read when it is their turn.
+"""
+
+from __future__ import annotations
+
+import io
+import zipfile
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mpmesh_core.body import BodyModel
+from mpmesh_core.datasets.record import FrameRecord
+from mpmesh_core.datasets.truth_files import read_pickle_stream
+from mpmesh_core.errors import InputError, MPMeshError
+from mpmesh_core.evaluation.agora import JOINTS, WIDTH, keypoint_boxes
+from mpmesh_core.evaluation.predictions.bodies import pose_bodies
+from mpmesh_core.evaluation.predictions.found import NOBODY, Found, frame_name
+from mpmesh_core.types import Array
+
+
+class AgoraFiles:
+    """People by picture.
+
+    Args:
+        path: .zip or folder.
+        body: poses SMPL parameters.
+
+    Raises:
+        InputError: nothing of this format in it.
+    """
+
+    def __init__(self, path: Path, body: BodyModel | None) -> None:
+        self._path, self._body = path, body
+        self._zip = _open_zip(path) if path.is_file() else None
+        names = (
+            [str(file.relative_to(path)) for file in path.rglob("*.pkl")]
+            if self._zip is None
+            else self._zip.namelist()
+        )
+        self._names: dict[str, list[str]] = defaultdict(list)
+        for name in sorted(names):
+            image, mark, _ = Path(name).name.rpartition("_personId_")
+            if mark and name.endswith(".pkl"):
+                self._names[frame_name("agora", image + ".png")].append(name)
+        if not self._names:
+            raise InputError(f"{path} holds no IMAGE_personId_N.pkl as AGORA's format has them")
+
+    @property
+    def frames(self) -> set[str]:
+        """Names of the pictures."""
+        return set(self._names)
+
+    def __call__(self, record: FrameRecord) -> Found:
+        """The people of a picture."""
+        names = self._names.get(frame_name("agora", record.picture.path), ())
+        if not names:
+            return NOBODY
+        scale = record.width / WIDTH
+        people = [self._person(name) for name in names]
+        points = np.stack([person[0][:JOINTS] for person in people])
+        boxes = np.stack([keypoint_boxes(person[0]) for person in people])
+        joints = np.stack([person[1] for person in people])
+        return Found(
+            count=len(people),
+            joints={"smpl24": joints},
+            points={"smpl24": scale * points},
+            boxes=scale * boxes,
+            vertices=np.stack([person[2] for person in people]),
+        )
+
+    def _person(self, name: str) -> tuple[Array, Array, Array]:
+        """All 2D points, 24 joints and the mesh."""
+        source = f"{self._path}, {name}"
+        data = (self._path / name).read_bytes() if self._zip is None else self._zip.read(name)
+        content = read_pickle_stream(io.BytesIO(data), source)
+        try:
+            points = _rows(content["joints"], source, "joints")[:, :2]
+            if "allSmplJoints3d" in content and "verts" in content:
+                joints = _rows(content["allSmplJoints3d"], source, "allSmplJoints3d")
+                vertices = np.asarray(content["verts"], np.float64).reshape(-1, 3)
+            else:
+                joints, vertices = self._posed(content, source)
+        except MPMeshError:
+            raise
+        except KeyError as error:
+            raise InputError(f"{source} has no {error}, as AGORA's format has it") from None
+        except (ValueError, TypeError) as error:
+            raise InputError(f"{source} is not of AGORA's format: {error}") from None
+        if len(vertices) == 10475:
+            raise InputError(f"{source} is an SMPL-X body; SMPL bodies are evaluated here")
+        return points, joints[:JOINTS], vertices
+
+    def _posed(self, content: dict[str, Any], source: str) -> tuple[Array, Array]:
+        parameters = content["params"]
+        if content.get("kid_flag"):
+            raise InputError(f"{source}: parameters of a child; save joints and vertices instead")
+        if np.size(parameters["body_pose"]) in (63, 189):
+            raise InputError(f"{source} is an SMPL-X body; SMPL bodies are evaluated here")
+        size = 3 if content.get("pose2rot", True) else 9
+        pose = [
+            np.asarray(parameters[key], np.float64).reshape(-1, size)
+            for key in ("global_orient", "body_pose")
+        ]
+        rotations = np.concatenate(pose)[None]
+        joints, vertices = pose_bodies(
+            self._body, rotations, parameters["betas"], parameters["transl"]
+        )
+        return joints[0], vertices[0]
+
+
+def _rows(values: Any, source: str, name: str) -> Array:
+    rows = np.squeeze(np.asarray(values, np.float64))
+    if rows.ndim != 2 or len(rows) < JOINTS:
+        raise InputError(f"{source}: '{name}' must have {JOINTS} rows or more, got {rows.shape}")
+    return rows
+
+
+def _open_zip(path: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError) as error:
+        raise InputError(f"{path} is no readable .zip: {error}") from None

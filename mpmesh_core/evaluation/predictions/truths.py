@@ -1,0 +1,76 @@
+"""predictions.truths: what protocols need beside the data set: SMPL's files, lists of vertices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from mpmesh_core.body import BodyModel, load_body
+from mpmesh_core.body.files import SMPL_VERTICES, smpl_folder
+from mpmesh_core.datasets.record import SmplLabel
+from mpmesh_core.errors import InputError, MissingFileError
+from mpmesh_core.evaluation.predictions.bodies import pose_bodies
+from mpmesh_core.types import Array
+
+REGRESSOR = "J_regressor_h36m.npy"
+REGRESSOR_PAGE = "https://github.com/nkolot/SPIN (fetch_data.sh)"
+BODY_VERTICES = "body_verts_smpl.npy"
+BODY_VERTICES_PAGE = "https://github.com/pixelite1201/agora_evaluation (utils)"
+
+
+class SmplMeshes:
+    """Meshes of labels without their translation, each by its gender's SMPL model.
+
+    Raises:
+        MissingFileError: no SMPL file of a gender, with where to get it and where to put it.
+    """
+
+    def __init__(self) -> None:
+        self._bodies: dict[str, BodyModel] = {
+            gender: load_body("smpl", gender) for gender in ("male", "female")
+        }
+
+    def __call__(self, label: SmplLabel) -> Array:
+        """Vertices (V, 3) [m], turned as in the camera frame, the pelvis at J0(betas)."""
+        if label.gender not in self._bodies:
+            self._bodies[label.gender] = load_body("smpl", label.gender)
+        pose = np.concatenate([label.global_orient, label.body_pose])
+        body = self._bodies[label.gender]
+        return pose_bodies(body, pose[None], label.betas[None], np.zeros((1, 3)))[1][0]
+
+
+def h36m_regressor(path: Path | None = None) -> Array:
+    """J_regressor_h36m (17, 6890), by default from beside the SMPL files.
+
+    Raises:
+        MissingFileError, InputError: no such file, or another one.
+    """
+    path = smpl_folder() / REGRESSOR if path is None else path
+    rows = _load(path, f"{REGRESSOR} is missing", REGRESSOR_PAGE, "--regressor")
+    if rows.ndim != 2 or rows.shape[0] != 17:
+        raise InputError(f"{path} has shape {rows.shape}; the regressor is (17, {SMPL_VERTICES})")
+    return rows.astype(np.float64)
+
+
+def agora_body_vertices(root: Path, path: Path | None = None) -> Array:
+    """Indices of the SMPL vertices that AGORA's MVE counts, by default from under the root.
+
+    Raises:
+        MissingFileError, InputError: no such file, or another one.
+    """
+    if path is None:
+        path = next(iter(sorted(root.rglob(BODY_VERTICES))), root / BODY_VERTICES)
+    rows = _load(path, f"{BODY_VERTICES} is missing", BODY_VERTICES_PAGE, "--body-vertices")
+    if rows.ndim != 1 or rows.dtype.kind not in "iu" or not len(rows):
+        raise InputError(f"{path} holds no list of vertices: {rows.dtype} of shape {rows.shape}")
+    return rows.astype(np.int64)
+
+
+def _load(path: Path, complaint: str, page: str, option: str) -> Array:
+    if not path.is_file():
+        raise MissingFileError(f"{path}: {complaint}; get it from {page} or give {option} FILE")
+    try:
+        return np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise InputError(f"{path} is no readable .npy: {error}") from None
