@@ -115,9 +115,11 @@ def clip_table(report: ClipReport) -> Table:
 
 
 def _pose(body: BodyModel, person: PersonTruth) -> PosedTruth:
-    tensors = (torch.from_numpy(x) for x in (person.rotations, person.betas, person.transl))
-    posed = body.cpu()(*tensors)
-    return PosedTruth(person.visibility, posed.joints.numpy(), posed.vertices.numpy())
+    device = body.v_template.device
+    pose = (person.rotations, person.betas, person.transl)
+    posed = body(*(torch.from_numpy(values).to(device) for values in pose))
+    joints, vertices = posed.joints.cpu().numpy(), posed.vertices.cpu().numpy()
+    return PosedTruth(person.visibility, joints, vertices)
 
 
 def _match(people: list[Person], truths: list[PosedTruth]) -> list[tuple[Person, int]]:
