@@ -9,6 +9,7 @@ import typer
 
 from mpmesh_core import __version__
 from mpmesh_core.cli import (
+    ablate,
     bench,
     body,
     demo,
@@ -35,6 +36,7 @@ app.command("demo")(demo.demo)
 app.command("replay")(replay.replay)
 app.command("bench")(bench.bench)
 app.command("export")(export.export)
+app.command("ablate")(ablate.ablate)
 app.add_typer(body.app, name="body")
 app.add_typer(engine.app, name="engine")
 app.add_typer(evaluate.app, name="evaluate")
