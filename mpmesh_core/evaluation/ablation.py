@@ -113,8 +113,8 @@ def run_ablation(
     say("without refiner")
     unrefined = _remembered(runs / "unrefined.npz", lambda: measure(None, held_out, body))
     refined: dict[str, list[Errors]] = {}
-    for row in chosen:
-        for seed in range(seeds):
+    for seed in range(seeds):  # a table of few seeds is whole before more come
+        for row in chosen:
             say(f"{row.title}, seed {seed}")
             folder = runs / row.name / f"seed-{seed}"
             training = replace(
