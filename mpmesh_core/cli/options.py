@@ -39,11 +39,11 @@ DataFolder = Annotated[
 ]
 
 
-def load_pipeline(keep_stages: bool = False, **values: object) -> Pipeline:
-    """A pipeline from option values, see `pipeline_config` and `Pipeline`."""
+def load_pipeline(**values: object) -> Pipeline:
+    """A pipeline from option values, see `pipeline_config`."""
     from mpmesh_core.pipeline import Pipeline
 
-    return Pipeline(pipeline_config(**values), keep_stages)
+    return Pipeline(pipeline_config(**values))
 
 
 def pipeline_config(**values: object) -> PipelineConfig:

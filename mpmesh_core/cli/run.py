@@ -55,6 +55,7 @@ def run(
     Example: mpmesh run photo.jpg street.mp4 --output people --fov 70
     """
     from mpmesh_core.camera import Camera
+    from mpmesh_core.pipeline import Pipeline
     from mpmesh_core.progress import run_with_progress
     from mpmesh_core.rerun_output import import_rerun
     from mpmesh_core.run_outputs import DEFAULT_FOV, RunConfig
@@ -86,8 +87,7 @@ def run(
     known = camera is not None or fov is not None  # then a bag's own camera isn't asked
     opened = open_sources(sources, topic, camera_info=not known)
     refuse_own_output(opened, output)
-    pipeline = options.load_pipeline(
-        stages or attention,
+    chosen = options.pipeline_config(
         backend=backend,
         device=device,
         variant=variant,
@@ -102,4 +102,5 @@ def run(
         mesh=mesh,
         deadline_ms=deadline,
     )
+    pipeline = Pipeline(chosen, keep_stages=stages or attention)
     run_with_progress(opened, pipeline, config, fov_given=fov is not None)

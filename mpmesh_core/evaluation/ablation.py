@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,7 @@ def run_ablation(
     held_out = [RefinerCache(cache_folder(config, folder)) for folder in config.validation]
     runs = Path(config.output) / "runs"
     say("without refiner")
-    unrefined = _remembered(runs / "unrefined.npz", lambda: measure(None, held_out, body))
+    unrefined = _remembered(runs / "unrefined.npz", partial(measure, None, held_out, body))
     refined: dict[str, list[Errors]] = {}
     for seed in range(seeds):  # a table of few seeds is whole before more come
         for row in chosen:
@@ -124,9 +125,8 @@ def run_ablation(
                 validation=(),
                 network=replace(config.network, **row.changes),
             )
-            errors = _remembered(
-                folder / "errors.npz", lambda t=training: _train_and_measure(t, held_out, body)
-            )
+            work = partial(_train_and_measure, training, held_out, body)
+            errors = _remembered(folder / "errors.npz", work)
             refined.setdefault(row.name, []).append(errors)
     known = measured_pictures(held_out)
     return Ablation(unrefined, refined, known)
@@ -165,10 +165,10 @@ def _remembered(path: Path, work: Callable[[], Errors]) -> Errors:
     if not path.is_file():
         errors = work()
         path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".partial")
-        with partial.open("wb") as file:
+        scratch = path.with_suffix(".partial")
+        with scratch.open("wb") as file:
             np.savez(file, **errors)  # type: ignore[arg-type]
-        partial.replace(path)
+        scratch.replace(path)
     with np.load(path) as stored:
         return {name: stored[name] for name in stored.files}
 
