@@ -22,7 +22,7 @@ from mpmesh_core.types import FrameResult, Person, Stages
 
 Array = np.ndarray
 PANEL = 720  # [px] longer side of a panel
-_GAP = 6  # [px] between panels
+GAP = 6  # [px] between panels
 _DIMMED = 0.4  # brightness of the picture under skeletons
 _TITLE: Colour = (158, 168, 184)
 
@@ -119,11 +119,11 @@ def tiled(panels: list[Array], columns: int) -> Array:
     height, width = panels[0].shape[:2]
     rows = -(-len(panels) // columns)
     columns = min(columns, len(panels))
-    size = (rows * (height + _GAP) - _GAP, columns * (width + _GAP) - _GAP, 3)
+    size = (rows * (height + GAP) - GAP, columns * (width + GAP) - GAP, 3)
     sheet = np.empty(size, np.uint8)
     sheet[:] = BACKGROUND
     for number, panel in enumerate(panels):
         row, column = divmod(number, columns)
-        v, u = row * (height + _GAP), column * (width + _GAP)
+        v, u = row * (height + GAP), column * (width + GAP)
         sheet[v : v + height, u : u + width] = panel
     return sheet

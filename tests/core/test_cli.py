@@ -152,6 +152,7 @@ class TestRun:
             ([""], 2, r"a source has no name"),
             (["PHOTO", "--weights", "EMPTY"], 1, r"holds no"),
             (["PHOTO", "--detector", "PHOTO"], 1, r"not usable"),
+            (["PHOTO", "--attention", "--no-refine"], 2, r"--attention.*--no-refine"),
             (["PHOTO", "--body", "nobody.npz"], 1, r"nobody\.npz"),
         ],
     )
