@@ -68,7 +68,7 @@ def import_weights(
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Checkpoint to write.")],
 ) -> None:
-    """Start the paper's skeleton network from a ResNet-50 of others; heads begin untrained.
+    """Start the paper's skeleton network from a ResNet of others; heads begin untrained.
 
     Example: mpmesh weights import resnet50.pth --kind resnet50 --output runs/start.safetensors
     """
@@ -81,7 +81,7 @@ def import_weights(
     if not report.complete:
         wrong = [*report.differ, *report.missing]
         raise WeightsError(
-            f"{path} lacks {len(wrong)} tensors of a ResNet-50, first {wrong[0]}: nothing written"
+            f"{path} lacks {len(wrong)} tensors of a ResNet, first {wrong[0]}: nothing written"
         )
     prepare_folder(output.parent)
     save_checkpoint(
@@ -101,7 +101,7 @@ def _report_table(report: ImportReport, title: str) -> Table:
     table.add_column("tensors")
     table.add_column("number", justify="right")
     table.add_column("what became of them")
-    table.add_row("ResNet-50", str(len(report.matched)), "taken over")
+    table.add_row("backbone", str(len(report.matched)), "taken over")
     for name, (there, here) in report.differ.items():
         table.add_row(name, "1", f"shape {there} instead of {here}")
     if report.missing:

@@ -1,6 +1,7 @@
-"""resnet_import: ResNet-50 weights of others into the `paper` skeleton network.
+"""resnet_import: ResNet weights of others into the `paper` skeleton network.
 
-In   a PyTorch checkpoint: torchvision's ResNet-50, or a HybrIK with one (layers under `preact.`)
+In   a PyTorch checkpoint: torchvision's ResNet-50 or 34, or a HybrIK with one (its layers lie
+     under `preact.`)
 Out  a skeleton network whose backbone has them, heads as new, and an ImportReport
 
 Both were trained on pictures in 0..1, minus a mean and divided by a deviation a channel; ours takes
@@ -26,7 +27,7 @@ import torch
 from torch import Tensor, nn
 
 from mpmesh_core.errors import MissingFileError, UsageError, WeightsError
-from mpmesh_core.networks.resnet import Bottleneck, ResNet50
+from mpmesh_core.networks.resnet import Layout, Residual, ResNet
 from mpmesh_core.networks.skeleton import SkeletonConfig, SkeletonNetwork
 
 Kind = Literal["resnet50", "hybrik"]
@@ -80,11 +81,11 @@ def import_backbone(path: Path, kind: Kind) -> tuple[SkeletonNetwork, ImportRepo
     if kind not in get_args(Kind):
         raise UsageError(f"--kind {kind!r} is unknown; choose {' or '.join(get_args(Kind))}")
     state = read_state(path)
-    _refuse_others(path, state, kind)
+    layout = _layout_of(path, state, kind)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # the same file, the same heads
-        network = SkeletonNetwork(SkeletonConfig(variant="paper"))
-    assert isinstance(network.backbone, ResNet50)
+        network = SkeletonNetwork(SkeletonConfig(variant="paper", backbone=layout))
+    assert isinstance(network.backbone, ResNet)
     report = _fill(network.backbone, state, kind)
     for name, value in network.backbone.state_dict().items():
         if not value.isfinite().all():
@@ -131,26 +132,31 @@ def _named_tensors(path: Path, content: Any) -> dict[str, Tensor]:
     return state
 
 
-def _refuse_others(path: Path, state: Mapping[str, Tensor], kind: Kind) -> None:
-    """Say which network a file holds that is none of this kind."""
+def _layout_of(path: Path, state: Mapping[str, Tensor], kind: Kind) -> Layout:
+    """Which ResNet a file holds.
+
+    Raises:
+        WeightsError: none of this kind, saying what it holds where that can be told.
+    """
     prefix = _PREFIX[kind]
     other: Kind = "hybrik" if kind == "resnet50" else "resnet50"
     if f"{prefix}conv1.weight" not in state:
         if f"{_PREFIX[other]}conv1.weight" in state:
             raise WeightsError(f"{path} has the layout of --kind {other}, not {kind}")
         raise WeightsError(f"{path} holds no {prefix}conv1.weight: it is no {kind} checkpoint")
+    bottleneck = f"{prefix}layer1.0.conv3.weight" in state
     if any(name.startswith((f"{prefix}stage2.", f"{prefix}transition1.")) for name in state):
         holds = "an HRNet"
-    elif f"{prefix}layer1.0.conv3.weight" not in state:
-        holds = "a ResNet-18 or 34"
     elif f"{prefix}layer3.6.conv1.weight" in state:
         holds = "a ResNet-101 or 152"
+    elif not bottleneck and f"{prefix}layer1.2.conv1.weight" not in state:
+        holds = "a ResNet-18"
     else:
-        return
-    raise WeightsError(f"{path} holds {holds}; the paper variant has a ResNet-50")
+        return "resnet50" if bottleneck else "resnet34"
+    raise WeightsError(f"{path} holds {holds}; the paper variant takes a ResNet-50 or 34")
 
 
-def _fill(backbone: ResNet50, state: Mapping[str, Tensor], kind: Kind) -> ImportReport:
+def _fill(backbone: ResNet, state: Mapping[str, Tensor], kind: Kind) -> ImportReport:
     """Load what fits, adapted to our pictures."""
     report, prefix = ImportReport(), _PREFIX[kind]
     own = backbone.state_dict()
@@ -174,12 +180,12 @@ def _fill(backbone: ResNet50, state: Mapping[str, Tensor], kind: Kind) -> Import
     return report
 
 
-def official_names(backbone: ResNet50) -> dict[str, str]:
+def official_names(backbone: ResNet) -> dict[str, str]:
     """Names of our tensors -> names that torchvision gives to them."""
     modules: list[tuple[nn.Module, str]] = [(backbone.stem[0], "conv1"), (backbone.stem[1], "bn1")]
     for number, stage in enumerate(backbone.stages, 1):
         for place, block in enumerate(stage.children()):
-            assert isinstance(block, Bottleneck)
+            assert isinstance(block, Residual)
             where = f"layer{number}.{place}"
             modules += _named(block.layers, where, "conv{}", "bn{}", first=1)
             modules += _named(block.shortcut, f"{where}.downsample", "{}", "{}", first=0)
@@ -205,7 +211,7 @@ def _named(
 
 @torch.no_grad()
 def _take_up_normalisation(
-    backbone: ResNet50, mean: tuple[float, ...], deviation: tuple[float, ...]
+    backbone: ResNet, mean: tuple[float, ...], deviation: tuple[float, ...]
 ) -> None:
     """Make the first layer, meant for (x - mean) / deviation of x in 0..1, fit 2 x - 1."""
     conv, norm = backbone.stem[0], backbone.stem[1]

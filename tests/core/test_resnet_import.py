@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from mpmesh_core.errors import MissingFileError, UsageError, WeightsError
-from mpmesh_core.networks.resnet import ResNet50
+from mpmesh_core.networks.resnet import ResNet
 from mpmesh_core.networks.resnet_import import import_backbone, official_names, read_state
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet, R, G, B
@@ -22,57 +22,67 @@ BLOCKS = (3, 4, 6, 3)
 
 
 class Block(nn.Module):
-    """torchvision's bottleneck, by its names."""
+    """torchvision's Bottleneck (three convolutions) or BasicBlock (two), by its names."""
 
-    def __init__(self, inputs: int, width: int, stride: int) -> None:
+    def __init__(self, inputs: int, width: int, stride: int, deep: bool) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(inputs, width, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, stride, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.conv3 = nn.Conv2d(width, 4 * width, 1, bias=False)
-        self.bn3 = nn.BatchNorm2d(4 * width)
+        outputs = 4 * width if deep else width
+        kernels = (1, 3, 1) if deep else (3, 3)
+        channels = (inputs, width, width, outputs) if deep else (inputs, width, outputs)
+        self.strided = 2 if deep else 1  # the convolution that has the stride
+        self.convs = len(kernels)
+        for n, kernel in enumerate(kernels, 1):
+            step = stride if n == self.strided else 1
+            conv = nn.Conv2d(*channels[n - 1 : n + 1], kernel, step, kernel // 2, bias=False)
+            self.add_module(f"conv{n}", conv)
+            self.add_module(f"bn{n}", nn.BatchNorm2d(channels[n]))
         self.downsample = None
-        if stride != 1 or inputs != 4 * width:
-            conv = nn.Conv2d(inputs, 4 * width, 1, stride, bias=False)
-            self.downsample = nn.Sequential(conv, nn.BatchNorm2d(4 * width))
+        if stride != 1 or inputs != outputs:
+            conv = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+            self.downsample = nn.Sequential(conv, nn.BatchNorm2d(outputs))
 
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.bn1(self.conv1(x)).relu()
-        y = self.bn3(self.conv3(self.bn2(self.conv2(y)).relu()))
-        return (y + (x if self.downsample is None else self.downsample(x))).relu()
+    def forward(self, x: Tensor, odd: bool = False) -> Tensor:
+        """With `odd`, worked out at every cell, of which the odd ones are taken."""
+        y = x
+        for n in range(1, self.convs + 1):
+            conv = getattr(self, f"conv{n}")
+            if odd and n == self.strided:
+                y = nn.functional.conv2d(y, conv.weight, padding=1)[..., 1::2, 1::2]
+            else:
+                y = conv(y)
+            y = getattr(self, f"bn{n}")(y)
+            y = y.relu() if n < self.convs else y
+        if self.downsample is not None:
+            x = self.downsample(x[..., 1:, 1:] if odd else x)
+        return (y + x).relu()
 
 
 class Reference(nn.Module):
-    """torchvision's ResNet-50, by its names; the stride of layer4 can be left out."""
+    """torchvision's ResNet-50 or 34, by its names."""
 
-    def __init__(self, last_stride: int = 2) -> None:
+    def __init__(self, deep: bool = True) -> None:
         super().__init__()
         self.conv1 = nn.Conv2d(3, 64, 7, 2, padding=3, bias=False)
         self.bn1 = nn.BatchNorm2d(64)
         self.maxpool = nn.MaxPool2d(3, 2, padding=1)
         channels = 64
         for number, blocks in enumerate(BLOCKS, 1):
-            width, stride = 32 << number, (1, 2, 2, last_stride)[number - 1]
-            layer = [Block(channels, width, stride)]
-            channels = 4 * width
-            layer += [Block(channels, width, 1) for _ in range(blocks - 1)]
+            width, stride = 32 << number, 1 if number == 1 else 2
+            layer = [Block(channels, width, stride, deep)]
+            channels = 4 * width if deep else width
+            layer += [Block(channels, width, 1, deep) for _ in range(blocks - 1)]
             setattr(self, f"layer{number}", nn.Sequential(*layer))
-        self.fc = nn.Linear(2048, 1000)
+        self.fc = nn.Linear(channels, 1000)
 
     def stride16(self, x: Tensor) -> Tensor:
         x = self.maxpool(self.bn1(self.conv1(x)).relu())
         return self.layer3(self.layer2(self.layer1(x)))
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layer4(self.stride16(x))
 
-
-@pytest.fixture(scope="module")
-def reference() -> Reference:
-    """Random weights with lively norms."""
+def lively(deep: bool) -> Reference:
+    """Random weights, norms included."""
     torch.manual_seed(3)
-    network = Reference().eval()
+    network = Reference(deep).eval()
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.0)
@@ -80,6 +90,11 @@ def reference() -> Reference:
             nn.init.normal_(module.running_mean, std=0.1)
             nn.init.uniform_(module.running_var, 0.5, 2.0)
     return network
+
+
+@pytest.fixture(scope="module")
+def reference() -> Reference:
+    return lively(deep=True)
 
 
 def saved(state: dict, path: Path) -> Path:
@@ -108,29 +123,26 @@ def expected(reference: Reference, image: Tensor, mean: tuple, deviation: tuple)
     reference.conv1.padding = (0, 0)  # the grey is there already
     x = reference.stride16(grey_padded(image, mean, deviation))
     reference.conv1.padding = (3, 3)
-    first, rest = reference.layer4[0], reference.layer4[1:]
-    y = first.bn1(first.conv1(x)).relu()
-    y = nn.functional.conv2d(y, first.conv2.weight, padding=1)  # stride 1: every cell
-    y = first.bn3(first.conv3(first.bn2(y[..., 1::2, 1::2]).relu()))
-    shortcut = first.downsample[1](nn.functional.conv2d(x, first.downsample[0].weight))
-    return x, rest((y + shortcut[..., 1::2, 1::2]).relu())
+    return x, reference.layer4[1:](reference.layer4[0](x, odd=True))
 
 
 class TestImport:
     @pytest.mark.parametrize(
-        ("kind", "mean", "deviation"),
+        ("kind", "deep", "tensors", "mean", "deviation"),
         [
-            ("resnet50", MEAN, DEVIATION),
-            ("hybrik", (0.406, 0.457, 0.480), (0.225, 0.224, 0.229)),
+            ("resnet50", True, 318, MEAN, DEVIATION),
+            ("hybrik", True, 318, (0.406, 0.457, 0.480), (0.225, 0.224, 0.229)),
+            ("hybrik", False, 216, (0.406, 0.457, 0.480), (0.225, 0.224, 0.229)),
         ],
     )
     @torch.inference_mode()
     def test_features_are_those_of_the_original(
-        self, reference: Reference, tmp_path: Path, kind, mean: tuple, deviation: tuple
+        self, tmp_path: Path, kind, deep: bool, tensors: int, mean: tuple, deviation: tuple
     ) -> None:
+        reference = lively(deep)
         state = reference.state_dict() if kind == "resnet50" else hybrik(reference)
         network, report = import_backbone(saved(state, tmp_path / "weights.pth"), kind)
-        assert report.complete and len(report.matched) == 318
+        assert report.complete and len(report.matched) == tensors
         image = torch.rand(2, 3, 128, 96)
         found = network.backbone(2 * image - 1)
         for ours, theirs in zip(found, expected(reference, image, mean, deviation)):
@@ -152,7 +164,7 @@ class TestImport:
         assert difference.max() > 1e-3
 
     def test_names_are_the_official_ones(self, reference: Reference) -> None:
-        names = official_names(ResNet50())
+        names = official_names(ResNet())
         theirs = {name for name in reference.state_dict() if not name.startswith("fc.")}
         assert set(names.values()) == theirs and len(names) == len(theirs)
 
@@ -195,7 +207,7 @@ class TestWrongFiles:
     @pytest.mark.parametrize(
         ("names", "kind", "message"),
         [
-            (["conv1.weight", "layer1.0.conv1.weight"], "resnet50", "a ResNet-18 or 34"),
+            (["conv1.weight", "layer1.1.conv1.weight"], "resnet50", "a ResNet-18"),
             (["conv1.weight", "layer1.0.conv3.weight", "layer3.6.conv1.weight"], "resnet50",
              "a ResNet-101 or 152"),
             (["preact.conv1.weight", "preact.stage2.0.x"], "hybrik", "an HRNet"),
