@@ -142,13 +142,21 @@ class TestIntervals:
         pictures = np.repeat(np.arange(60), 2)
         for _ in range(100):
             shared = np.repeat(rng.normal(size=60), 2)  # people of one picture err alike
-            found = difference(1.0 + shared + 0.1 * rng.normal(size=120), np.zeros(120), pictures)
+            errors = 1.0 + shared + 0.1 * rng.normal(size=120)
+            found = difference(errors[None], np.zeros((1, 120)), pictures)
             hits += found["low"] <= 1.0 <= found["high"]
         assert 85 <= hits <= 99
 
     def test_a_claim_needs_more_than_a_lucky_mean(self) -> None:
+        pictures, nothing = np.arange(4), np.zeros((1, 4))
+        lucky = difference(np.array([[-5.0, 1.0, 1.0, 1.0]]), nothing, pictures)
+        assert lucky["mean"] < 0 and not lucky["holds"]
+        assert difference(np.full((1, 4), -0.1), nothing, pictures)["holds"]
+
+    def test_a_claim_holds_for_all_seeds(self) -> None:
         pictures = np.arange(4)
-        better = np.array([-5.0, 1.0, 1.0, 1.0])
-        assert difference(better, np.zeros(4), pictures)["mean"] < 0
-        assert not difference(better, np.zeros(4), pictures)["holds"]
-        assert difference(np.full(4, -0.1), np.zeros(4), pictures)["holds"]
+        seeds = np.repeat([[-2.0], [0.5], [0.3]], 4, axis=1)
+        found = difference(seeds, np.zeros((3, 4)), pictures)
+        assert found["high"] < 0 and not found["holds"]
+        alike = np.repeat([[-1.0], [-1.1], [-0.9]], 4, axis=1)
+        assert difference(alike, np.zeros((3, 4)), pictures)["holds"]
