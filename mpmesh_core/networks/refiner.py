@@ -179,8 +179,7 @@ class RefinerNetwork(nn.Module):
         valid: Tensor,
     ) -> dict[str, Tensor]:
         """Refine M people; see the module docstring for names, shapes and meaning."""
-        people = self.embed(self.tokens(features, heatmaps, pose6d, betas, camera))
-        x, seen = self._runs(people, context, valid)
+        x, seen = self._runs(features, heatmaps, pose6d, betas, camera, context, valid)
         for layer in self.layers:
             x = layer(x, seen)
         target = x[:, :JOINTS]
@@ -191,32 +190,27 @@ class RefinerNetwork(nn.Module):
             "refined_camera": camera + whole[:, 10:],
         }
 
-    def attention(
-        self,
-        features: Tensor,
-        heatmaps: Tensor,
-        pose6d: Tensor,
-        betas: Tensor,
-        camera: Tensor,
-        context: Tensor,
-        valid: Tensor,
-    ) -> Tensor:
-        """Who looks at whom (Fig. 3 of the paper), with the inputs of `forward`.
+    def attention(self, *inputs: Tensor) -> Tensor:
+        """Who looks at whom (Fig. 3 of the paper).
+
+        Args:
+            inputs: those of `forward`, in its order.
 
         Returns:
             (M, 24, N, 24): how much joint i of each target takes from joint j of the n-th person
             that its run reads, mean over layers and heads; sums to 1 over the last two axes.
         """
-        people = self.embed(self.tokens(features, heatmaps, pose6d, betas, camera))
-        x, seen = self._runs(people, context, valid)
+        x, seen = self._runs(*inputs)
         shares = []
         for layer in self.layers:
             shares.append(layer.shares(x, seen).mean(1)[:, :JOINTS])  # type: ignore[operator]
             x = layer(x, seen)
         return torch.stack(shares).mean(0).unflatten(2, (-1, JOINTS))
 
-    def _runs(self, people: Tensor, context: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+    def _runs(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Tokens (M, N * 24, width) of every run, and which of them count."""
+        *of_people, context, valid = inputs
+        people = self.embed(self.tokens(*of_people))
         # A person who does not count may hold anything, NaN too: zero times NaN is not zero.
         runs = torch.where(valid[..., None, None], people[context], 0.0)  # (M, N, 24, width)
         runs = self._mask(runs)
