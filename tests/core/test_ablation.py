@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,7 +8,9 @@ import numpy as np
 import pytest
 import torch
 from refiner_samples import NETWORK, Noise, scenes
+from typer.testing import CliRunner
 
+from mpmesh_core import cli
 from mpmesh_core.body import BodyModel, load_body
 from mpmesh_core.errors import InputError, UsageError
 from mpmesh_core.evaluation import ablation
@@ -122,6 +125,19 @@ class TestRun:
         assert changed["position"].positional_embedding and not RefinerConfig().positional_embedding
         assert changed["no_mask"].mask_ratio == 0 < RefinerConfig().mask_ratio
         assert [changed[f"n{n}"].max_people for n in range(1, 5)] == [1, 2, 3, 4]
+
+    def test_the_command_writes_tables(self, tmp_path: Path, cache: Path) -> None:
+        words = [
+            "ablate", "--row", "n1", "--seeds", "1", f"output={tmp_path}", f"scenes={{{cache}: 1}}",
+            f"validation=[{cache}]", "steps=1", "batch=4", "threads=1", "workers=0",
+            "network.feature_channels=8", "network.width=32", "network.mlp=32",
+        ]  # fmt: skip
+        outcome = CliRunner().invoke(cli.app, words)
+        assert outcome.exit_code == 0, outcome.output
+        assert "PA-MPJPE" in outcome.output
+        table = json.loads((tmp_path / "table4.json").read_text())
+        assert (table["people"], table["pictures"], table["seeds"]) == (10, 4, 1)
+        assert "| N = 1 | pipeline |" in (tmp_path / "table4.md").read_text()
 
     def test_wrong_usage(self, tmp_path: Path, cache: Path) -> None:
         with pytest.raises(UsageError, match="'n9'"):
