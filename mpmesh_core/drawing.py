@@ -84,9 +84,9 @@ def draw_overlay(
     image, camera = _shrunk(image, camera, style.longest_side)
     people = [person for person in result.people if person.state != "lost"]
     figures = Figures(
-        people, person_vertices(body, people), body.faces.cpu().numpy(), _colours(people)
+        people, person_vertices(body, people), body.faces.cpu().numpy(), colours(people)
     )
-    picture = _draw_meshes(image, figures, camera, style)
+    picture = draw_meshes(image, figures, camera, style)
     if style.labels:
         _draw_labels(picture, figures, camera)
     if not style.top_view:
@@ -127,7 +127,7 @@ def _shrunk(image: Array, camera: Camera, longest: int) -> tuple[Array, Camera]:
     return cv2.resize(image, size, interpolation=cv2.INTER_AREA), camera.scaled(*size)
 
 
-def _colours(people: list[Person]) -> list[Colour]:
+def colours(people: list[Person]) -> list[Colour]:
     """By track, or by place in the list where nobody tracks."""
     return [
         person_colour(person.track_id if person.track_id >= 0 else index)
@@ -135,7 +135,8 @@ def _colours(people: list[Person]) -> list[Colour]:
     ]
 
 
-def _draw_meshes(image: Array, figures: Figures, camera: Camera, style: DrawingStyle) -> Array:
+def draw_meshes(image: Array, figures: Figures, camera: Camera, style: DrawingStyle) -> Array:
+    """The picture (H, W, 3) with people's meshes over it, without labels."""
     if not figures.people:
         return image.copy()
     height, width = image.shape[:2]

@@ -27,10 +27,15 @@ FALLBACK_FPS = 30.0
 
 
 class OverlayImages:
-    """Writes DIR/overlay/NAME.jpg; a second picture of the same name becomes NAME_2.jpg."""
+    """Writes DIR/overlay/NAME.jpg; a second picture of the same name becomes NAME_2.jpg.
 
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = prepare_folder(Path(folder) / "overlay")
+    Args:
+        folder: DIR.
+        name: another name for `overlay`.
+    """
+
+    def __init__(self, folder: str | Path, name: str = "overlay") -> None:
+        self.folder = prepare_folder(Path(folder) / name)
         self._written: set[str] = set()
 
     def write(self, image: Array, source: str) -> Path:

@@ -18,6 +18,7 @@ from torch import Tensor
 from mpmesh_core.body import BodyModel
 from mpmesh_core.body.model import KeypointSet
 from mpmesh_core.camera import Camera
+from mpmesh_core.stages import to_stages
 from mpmesh_core.types import Array, Bodies, Person, Skeletons
 
 _KEYPOINTS: tuple[KeypointSet, KeypointSet] = ("coco17", "h36m17")
@@ -65,8 +66,8 @@ def to_people(numbers: dict[str, Array], usable: Array) -> list[Person]:
     """People from what `describe` says about them.
 
     Args:
-        numbers: fields of `describe`, `boxes` (N, 4) [px], `scores` (N,), maybe `vertices`; others
-            do not count.
+        numbers: fields of `describe`, `boxes` (N, 4) [px], `scores` (N,), maybe `vertices` and what
+            `stages` keeps; others do not count.
         usable: (N,) bool, who has a usable result.
 
     Returns:
@@ -78,6 +79,7 @@ def to_people(numbers: dict[str, Array], usable: Array) -> list[Person]:
         Person(
             score=float(numbers["scores"][i]),
             bbox=numbers["boxes"][i],
+            stages=to_stages(numbers, int(i)),
             **{name: values[i] for name, values in described.items()},
         )
         for i in np.flatnonzero(good)

@@ -36,6 +36,7 @@ from mpmesh_core.people import describe, to_people
 from mpmesh_core.pose import absolute_points, solve_pose, stand
 from mpmesh_core.refine import refine
 from mpmesh_core.smoothing import Smoother
+from mpmesh_core.stages import load_keeper
 from mpmesh_core.tensor_detector import Found, TensorDetector
 from mpmesh_core.threads import one_thread
 from mpmesh_core.tracking import Tracker
@@ -52,8 +53,12 @@ class Pipeline:
         >>> result = pipeline(image, Camera.from_fov(640, 480))  # doctest: +SKIP
     """
 
-    def __init__(self, config: PipelineConfig | None = None) -> None:
+    def __init__(self, config: PipelineConfig | None = None, keep_stages: bool = False) -> None:
         """Load body, networks and tracker.
+
+        Args:
+            config: everything that can be chosen about the line.
+            keep_stages: fill `Person.stages` with what the line makes on the way, for pictures.
 
         Raises:
             MPMeshError: weights, body or device that cannot be used; see `errors`.
@@ -66,6 +71,7 @@ class Pipeline:
         self.detector: Detector = self._load_detector()
         self.skeleton: Engine = self._load_engine("skeleton")
         self.refiner: Engine | None = self._load_engine("refiner") if self.config.refine else None
+        self._keeper = load_keeper(self.config, self.body, self.device) if keep_stages else None
         self._followed = Tracker()  # kept from source to source, so that ids go on
         self.tracker: Tracker | None = self._followed if self.config.track else None
         self.smoother: Smoother | None = self._load_smoother()
@@ -216,20 +222,22 @@ class Pipeline:
         with self._stage("ik"):
             ik = solve_pose(points, skeletons, self.body)
         rotations, betas, refined = ik.rotations, skeletons.betas, ik.ok
+        there = (one_each & crops.ok).unsqueeze(1)
+        roots = torch.where(there, points[:, 0], torch.nan)
         if self.refiner is not None and plan.refine:
             with self._stage("refine"):
-                there = (one_each & crops.ok).unsqueeze(1)
-                roots = torch.where(there, points[:, 0], torch.nan)
                 rotations, betas, refined = refine(
                     self.refiner, skeletons, rotations, betas, roots, crops, self.config.context
                 )
                 seen = ik.rotations, skeletons.betas
                 rotations = keep_limbs(rotations, betas, *seen, self.body)
+        focal = float(camera.K[0, 0])
         with self._stage("body"):
-            bodies, placed = stand(
-                rotations, betas, skeletons, crops, self.body, float(camera.K[0, 0])
-            )
+            bodies, placed = stand(rotations, betas, skeletons, crops, self.body, focal)
             fields = describe(self.body, bodies, skeletons, camera)
+        if self._keeper is not None:
+            with self._stage("keep"):
+                fields |= self._keeper(points, roots, ik.rotations, skeletons, crops, focal)
         if plan.mesh:
             with self._stage("mesh"):
                 pose = bodies.rotations, bodies.betas, bodies.transl

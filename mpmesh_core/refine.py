@@ -55,12 +55,31 @@ def refine(
         max_people: people in one run, the target included (N of the paper).
 
     """
+    inputs = refiner_inputs(skeletons, rotations, betas, roots, crops, max_people)
+    refined = engine.run({name: tensor.contiguous() for name, tensor in inputs.items()})
+    better = refined["refined_betas"].isfinite().all(-1, keepdim=True)
+    return Refinement(
+        rotations_from_pose6d(refined["refined_pose6d"], rotations),
+        torch.where(better, refined["refined_betas"], betas),
+        better[:, 0],
+    )
+
+
+def refiner_inputs(
+    skeletons: Skeletons,
+    rotations: Tensor,
+    betas: Tensor,
+    roots: Tensor,
+    crops: CropCameras,
+    max_people: int = 3,
+) -> dict[str, Tensor]:
+    """What the refiner network reads, by name, in its order; arguments as for `refine`."""
     check_shapes(
         rotations=(rotations, ("M", 24, 3, 3)), betas=(betas, ("M", 10)), roots=(roots, ("M", 3))
     )
     roots_cam = (crops.R_crop_cam.mT @ roots.unsqueeze(-1)).squeeze(-1)
     context, valid = nearest_context(roots_cam, max_people)
-    inputs = {
+    return {
         "features": skeletons.features,
         "heatmaps": skeletons.heatmaps,
         "pose6d": pose6d_from_rotations(rotations),
@@ -69,13 +88,6 @@ def refine(
         "context": context,
         "valid": valid,
     }
-    refined = engine.run({name: tensor.contiguous() for name, tensor in inputs.items()})
-    better = refined["refined_betas"].isfinite().all(-1, keepdim=True)
-    return Refinement(
-        rotations_from_pose6d(refined["refined_pose6d"], rotations),
-        torch.where(better, refined["refined_betas"], betas),
-        better[:, 0],
-    )
 
 
 def nearest_context(roots: Tensor, max_people: int) -> tuple[Tensor, Tensor]:

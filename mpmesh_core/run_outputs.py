@@ -1,7 +1,8 @@
 """run_outputs: everything that one run writes, frame by frame.
 
 In   pictures, their cameras and FrameResults
-Out  DIR/results.jsonl, meshes, overlays, a rerun recording, an MCAP recording
+Out  DIR/results.jsonl, meshes, overlays, a rerun recording, an MCAP recording, pictures of stages
+     and of attention
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from mpmesh_core.people_recording import PeopleRecorder, chosen_outputs
 from mpmesh_core.rerun_output import RerunWriter
 from mpmesh_core.sources import Frame, Source
 from mpmesh_core.sources.frames import Header
+from mpmesh_core.stage_output import StagePictures
 from mpmesh_core.types import FrameResult
 
 DEFAULT_FOV = 60.0  # [degree] on the longer side, where nobody knows the camera
@@ -34,6 +36,8 @@ class RunConfig:
     camera: Camera | None = None  # of every frame; None takes the source's own, else the fov
     fov: float = DEFAULT_FOV  # [degree] on the longer side
     overlay: bool = True
+    stages: bool = False  # needs a pipeline that keeps stages
+    attention: bool = False  # likewise, one that refines
     rerun: Path | None = None
     mcap: Path | None = None  # everything as ROS 2 messages
 
@@ -53,6 +57,7 @@ class RunOutputs:
         self._overlay: OverlayWriter | None = None
         self._viewer: RerunWriter | None = None
         self._recorder: PeopleRecorder | None = None
+        self._explained = StagePictures(config.folder, body, config.stages, config.attention)
         self.last_overlay: Path | None = None  # the file last drawn into
 
     def __enter__(self) -> RunOutputs:
@@ -76,6 +81,7 @@ class RunOutputs:
     def start(self, source: Source) -> None:
         """Say which source the next frames come from."""
         self._drawer.reset()
+        self._explained.start(source)
         if self._overlay is not None:
             self._overlay.start(source)
 
@@ -88,6 +94,7 @@ class RunOutputs:
         if self._overlay is not None and picture is not None:
             self._overlay.write(picture, frame.source)
             self.last_overlay = self._overlay.last
+        self._explained.write(frame, camera, result)
         if self._viewer is not None:
             self._viewer.write(frame.image, result, camera)
         if self._recorder is not None:

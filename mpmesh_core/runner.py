@@ -19,6 +19,7 @@ from mpmesh_core.errors import InputError, MPMeshError, UsageError
 from mpmesh_core.pipeline import Pipeline
 from mpmesh_core.run_outputs import RunConfig, RunOutputs
 from mpmesh_core.sources import BadFrame, Frame, Source
+from mpmesh_core.stage_output import FOLDERS
 from mpmesh_core.types import FrameResult
 
 
@@ -114,11 +115,11 @@ def refuse_own_output(sources: Iterable[Source], folder: Path) -> None:
     Raises:
         UsageError: naming the first of them.
     """
-    overlay = (folder / "overlay").resolve()
+    own = {(folder / name).resolve() for name in ("overlay", *FOLDERS)}
     for source in sources:
         for path in map(Path.resolve, source.paths):
             video = path.parent == folder.resolve() and path.match("overlay*.mp4")
-            if path.parent == overlay or video:
+            if path.parent in own or video:
                 raise UsageError(f"source {path} would be written over; give another --output")
 
 

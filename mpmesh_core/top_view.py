@@ -25,13 +25,13 @@ Array = np.ndarray
 
 RANGES = (4.0, 6.0, 8.0, 10.0, 15.0, 20.0, 30.0, 40.0, 60.0, 80.0, 100.0)  # [m]
 _SUPERSAMPLE = 2
-_BACKGROUND: Colour = (24, 27, 33)
-_GRID: Colour = (44, 49, 58)
-_GRID_AXIS: Colour = (66, 73, 86)
+BACKGROUND: Colour = (24, 27, 33)
+GRID: Colour = (44, 49, 58)
+GRID_AXIS: Colour = (66, 73, 86)
 _WEDGE: Colour = (38, 44, 54)
 _WEDGE_EDGE: Colour = (92, 102, 120)
 _WHITE: Colour = (255, 255, 255)
-_INK: Colour = (158, 168, 184)
+INK: Colour = (158, 168, 184)
 _TWO_SIGMA = 2.0  # of the covariance ellipse
 
 
@@ -84,7 +84,7 @@ def draw_top_view(
     people = figures.people
     view = _make_view(people, size, depth or fitting_range(people))
     canvas = np.empty((view.height, view.width, 3), np.uint8)
-    canvas[:] = _BACKGROUND
+    canvas[:] = BACKGROUND
     _draw_wedge(canvas, view, camera)
     _draw_grid(canvas, view)
     _draw_ellipses(canvas, view, people, figures.colours)
@@ -93,7 +93,7 @@ def draw_top_view(
     for person, mesh, colour in zip(people, figures.vertices, figures.colours):
         _draw_motion(canvas, view, person, colour)
         _draw_name(canvas, view, person, mesh, colour)
-    _draw_title(canvas, view)
+    draw_title(canvas, "seen from above")
     return cv2.resize(canvas, size, interpolation=cv2.INTER_AREA)
 
 
@@ -143,14 +143,14 @@ def _draw_grid(canvas: Array, view: _View) -> None:
     text = 9.5 * _unit(view)
     for x in np.arange(-np.floor(half_width / step), half_width / step + 1e-6) * step:
         column = round(float(view.px(x, 0.0)[0]))
-        colour = _GRID_AXIS if x == 0 else _GRID
+        colour = GRID_AXIS if x == 0 else GRID
         cv2.line(canvas, (column, 0), (column, round(view.origin_v)), colour, _thin(view))
     for z in np.arange(0, ahead / step + 1e-6) * step:
         row = round(float(view.px(0.0, z)[1]))
-        colour = _GRID_AXIS if z == 0 else _GRID
+        colour = GRID_AXIS if z == 0 else GRID
         cv2.line(canvas, (0, row), (view.width, row), colour, _thin(view))
         if z > 0 and row > 0.09 * view.height:
-            put_text(canvas, f"{z:g} m", 0.5 * text, row - 0.4 * text, text, _INK)
+            put_text(canvas, f"{z:g} m", 0.5 * text, row - 0.4 * text, text, INK)
 
 
 def _draw_ellipses(
@@ -230,7 +230,7 @@ def _draw_motion(canvas: Array, view: _View, person: Person, colour: Colour) -> 
     length = float(np.linalg.norm(ends[1] - ends[0]))
     tip = min(0.4, 9.0 * _unit(view) / max(length, 1.0))
     a, b = (_pixels(end).tolist() for end in ends)
-    cv2.arrowedLine(canvas, a, b, _BACKGROUND, 3 * _thin(view), cv2.LINE_AA, 0, tip)
+    cv2.arrowedLine(canvas, a, b, BACKGROUND, 3 * _thin(view), cv2.LINE_AA, 0, tip)
     light = _mixed(colour, _WHITE, 0.55)
     cv2.arrowedLine(canvas, a, b, light, _thin(view) + 1, cv2.LINE_AA, 0, tip)
 
@@ -250,6 +250,7 @@ def _draw_name(canvas: Array, view: _View, person: Person, mesh: Array, colour: 
     put_text(canvas, text, wanted, base, height, _mixed(colour, _WHITE, 0.3))
 
 
-def _draw_title(canvas: Array, view: _View) -> None:
-    height = 9.5 * _unit(view)
-    put_text(canvas, "seen from above", height, 2.1 * height, height, _INK)
+def draw_title(canvas: Array, title: str) -> None:
+    """Say in the corner of a panel what it shows."""
+    height = 9.5 * canvas.shape[0] / 480.0
+    put_text(canvas, title, height, 2.1 * height, height, INK)

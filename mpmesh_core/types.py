@@ -58,6 +58,19 @@ class Bodies:
 
 
 @dataclass(frozen=True)
+class Stages:
+    """What the line made of one person before the final body; camera frame."""
+
+    place: int  # number among the frame's detections, of which `context` speaks
+    skeleton: Array  # (29, 3) [m] the placed skeleton that inverse kinematics aims at
+    rotations: Array  # (24, 3, 3) of inverse kinematics, joint 0 in the camera frame
+    betas: Array  # (10,) that it had
+    transl: Array  # (3,) [m] where that body stands
+    context: Array  # (N,) places of the people whom the refiner read, this one first; -1 nobody
+    attention: Array  # (24, N, 24) from joint i to joint j of the n-th; NaN where nothing refined
+
+
+@dataclass(frozen=True)
 class Person:
     """One person of one frame, as written to results.jsonl; camera frame, SMPL joint order."""
 
@@ -79,6 +92,7 @@ class Person:
     state: str = "untracked"  # new, tracked, coasted, lost or untracked
     velocity: Array | None = None  # (3,) [m/s], None until it is known
     fit_residual: float = math.nan  # RMS distance of the body's joints to those seen [px]
+    stages: Stages | None = None  # only where asked for, see `Pipeline`
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import typer
 
 from mpmesh_core import __version__
 from mpmesh_core.cli import (
+    ablate,
     bench,
     body,
     data,
@@ -38,6 +39,7 @@ app.command("demo")(demo.demo)
 app.command("replay")(replay.replay)
 app.command("bench")(bench.bench)
 app.command("export")(export.export)
+app.command("ablate")(ablate.ablate)
 app.add_typer(body.app, name="body")
 app.add_typer(data.app, name="data")
 app.add_typer(engine.app, name="engine")

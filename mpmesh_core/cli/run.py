@@ -39,6 +39,12 @@ def run(
     mesh: Annotated[bool, typer.Option("--mesh", help="Write vertices (meshes/).")] = False,
     deadline: options.DeadlineMs = None,
     overlay: Annotated[bool, typer.Option("--overlay/--no-overlay", help="Write pictures.")] = True,
+    stages: Annotated[
+        bool, typer.Option("--stages", help="Draw every stage of the line (stages/).")
+    ] = False,
+    attention: Annotated[
+        bool, typer.Option("--attention", help="Draw who looks at whom (attention/).")
+    ] = False,
     rerun: Annotated[Path | None, typer.Option(help="Write a recording for rerun (.rrd).")] = None,
     mcap: Annotated[
         Path | None, typer.Option(help="Write everything as ROS 2 messages (.mcap).")
@@ -49,12 +55,15 @@ def run(
     Example: mpmesh run photo.jpg street.mp4 --output people --fov 70
     """
     from mpmesh_core.camera import Camera
+    from mpmesh_core.pipeline import Pipeline
     from mpmesh_core.progress import run_with_progress
     from mpmesh_core.rerun_output import import_rerun
     from mpmesh_core.run_outputs import DEFAULT_FOV, RunConfig
     from mpmesh_core.runner import refuse_own_output
     from mpmesh_core.sources import open_sources
 
+    if attention and not refine:
+        raise UsageError("--attention shows how people are refined; leave --no-refine away")
     if smooth and not track:
         raise UsageError("--smooth follows people from frame to frame; leave --no-track away")
     if camera is not None and fov is not None:
@@ -70,13 +79,15 @@ def run(
         camera=None if camera is None else Camera.from_file(camera),
         fov=DEFAULT_FOV if fov is None else fov,
         overlay=overlay,
+        stages=stages,
+        attention=attention,
         rerun=rerun,
         mcap=mcap,
     )
     known = camera is not None or fov is not None  # then a bag's own camera isn't asked
     opened = open_sources(sources, topic, camera_info=not known)
     refuse_own_output(opened, output)
-    pipeline = options.load_pipeline(
+    chosen = options.pipeline_config(
         backend=backend,
         device=device,
         variant=variant,
@@ -91,4 +102,5 @@ def run(
         mesh=mesh,
         deadline_ms=deadline,
     )
+    pipeline = Pipeline(chosen, keep_stages=stages or attention)
     run_with_progress(opened, pipeline, config, fov_given=fov is not None)

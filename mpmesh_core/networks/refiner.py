@@ -179,16 +179,7 @@ class RefinerNetwork(nn.Module):
         valid: Tensor,
     ) -> dict[str, Tensor]:
         """Refine M people; see the module docstring for names, shapes and meaning."""
-        people = self.embed(self.tokens(features, heatmaps, pose6d, betas, camera))
-        # A person who does not count may hold anything, NaN too: zero times NaN is not zero.
-        runs = torch.where(valid[..., None, None], people[context], 0.0)  # (M, N, 24, width)
-        runs = self._mask(runs)
-        if self.target is not None:
-            runs = torch.cat((runs[:, :1] + self.target, runs[:, 1:]), 1)
-        x = runs.flatten(1, 2)  # (M, N * 24, width)
-        if self.position is not None:
-            x = x + self.position[: x.shape[1]]
-        seen = valid.unsqueeze(2).expand(-1, -1, JOINTS).flatten(1)[:, None, None]
+        x, seen = self._runs(features, heatmaps, pose6d, betas, camera, context, valid)
         for layer in self.layers:
             x = layer(x, seen)
         target = x[:, :JOINTS]
@@ -198,6 +189,38 @@ class RefinerNetwork(nn.Module):
             "refined_betas": betas + whole[:, :10],
             "refined_camera": camera + whole[:, 10:],
         }
+
+    def attention(self, *inputs: Tensor) -> Tensor:
+        """Who looks at whom (Fig. 3 of the paper).
+
+        Args:
+            inputs: those of `forward`, in its order.
+
+        Returns:
+            (M, 24, N, 24): how much joint i of each target takes from joint j of the n-th person
+            that its run reads, mean over layers and heads; sums to 1 over the last two axes.
+        """
+        x, seen = self._runs(*inputs)
+        shares = []
+        for layer in self.layers:
+            shares.append(layer.shares(x, seen).mean(1)[:, :JOINTS])  # type: ignore[operator]
+            x = layer(x, seen)
+        return torch.stack(shares).mean(0).unflatten(2, (-1, JOINTS))
+
+    def _runs(self, *inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens (M, N * 24, width) of every run, and which of them count."""
+        *of_people, context, valid = inputs
+        people = self.embed(self.tokens(*of_people))
+        # A person who does not count may hold anything, NaN too: zero times NaN is not zero.
+        runs = torch.where(valid[..., None, None], people[context], 0.0)  # (M, N, 24, width)
+        runs = self._mask(runs)
+        if self.target is not None:
+            runs = torch.cat((runs[:, :1] + self.target, runs[:, 1:]), 1)
+        x = runs.flatten(1, 2)
+        if self.position is not None:
+            x = x + self.position[: x.shape[1]]
+        seen = valid.unsqueeze(2).expand(-1, -1, JOINTS).flatten(1)[:, None, None]
+        return x, seen
 
     def _mask(self, runs: Tensor) -> Tensor:
         """In training, hide whole tokens: in each run a part drawn from 0 to `mask_ratio`."""

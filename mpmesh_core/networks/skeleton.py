@@ -15,7 +15,7 @@ also speaks other label conventions (`EXTRA_POINTS`), which `forward` leaves out
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar, NamedTuple, cast
+from typing import Any, ClassVar, NamedTuple, cast, get_args
 
 import torch
 from torch import Tensor, nn
@@ -33,7 +33,7 @@ from mpmesh_core.networks.heatmaps import (
 )
 from mpmesh_core.networks.joint_head import POINTS, JointHead
 from mpmesh_core.networks.mobilenet import LAYOUTS, ConvNorm, MobileNet
-from mpmesh_core.networks.resnet import RESNET_CHANNELS, ResNet50
+from mpmesh_core.networks.resnet import Layout, ResNet
 
 INPUT_SIZE = 256
 JOINTS = 24
@@ -50,9 +50,9 @@ _FINE_STRIDE, _FINE_RING, _FINE_BLOCKS = 8, 2, 2
 class SkeletonConfig:
     """What it takes to rebuild a skeleton network."""
 
-    variant: str = "light"  # light: MobileNet, decoder at stride 16; paper: ResNet-50, stride 32
-    backbone: str = "mobilenetv2"  # of the light variant, one of `mobilenet.LAYOUTS`
-    features: int = 256  # channels of F_img (light; the paper variant has ResNet's 2048)
+    variant: str = "light"  # light: MobileNet, decoder at stride 16; paper: ResNet, stride 32
+    backbone: str = "mobilenetv2"  # light: one of `mobilenet.LAYOUTS`; paper: resnet34, else 50
+    features: int = 256  # channels of F_img (light; the paper variant has ResNet's 2048 or 512)
     hidden: int = 192  # channels of the decoder
     fine: int = 0  # channels of a map at stride 8 that sharpens image points (light; 0: none)
     depth_bins: int = 8
@@ -190,18 +190,20 @@ class SkeletonNetwork(nn.Module):
         self.config = config = config or SkeletonConfig()
         if config.variant not in ("light", "paper"):
             raise WeightsError(f"unknown variant {config.variant!r}: expected light or paper")
-        if config.backbone not in LAYOUTS:
+        known = [*LAYOUTS] if config.variant == "light" else [*LAYOUTS, *get_args(Layout)]
+        if config.backbone not in known:
             raise WeightsError(
-                f"unknown backbone {config.backbone!r}: expected {' or '.join(LAYOUTS)}"
+                f"unknown backbone {config.backbone!r}: expected {' or '.join(known)}"
             )
-        self.backbone: MobileNet | ResNet50
+        self.backbone: MobileNet | ResNet
         self.neck: nn.Module
         if config.variant == "light":
             self.backbone = MobileNet(config.backbone)
             channels, lateral = config.features, self.backbone.lateral_channels
             self.neck = ConvNorm(self.backbone.top_channels, channels)
         else:
-            self.backbone, channels, lateral = ResNet50(), RESNET_CHANNELS, 0
+            self.backbone = ResNet("resnet34" if config.backbone == "resnet34" else "resnet50")
+            channels, lateral = self.backbone.channels, 0
             self.neck = nn.Identity()
         self.decoder = Decoder(channels, lateral, config.hidden)
         self.fine: FineMap | None = None

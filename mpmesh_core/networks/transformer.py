@@ -24,12 +24,19 @@ class Layer(nn.Module):
 
     def forward(self, tokens: Tensor, seen: Tensor | None = None) -> Tensor:
         """(B, T, width) tokens; seen (B, 1, 1, T) bool, which tokens count; None: all."""
+        share, values = self._look(tokens, seen)
+        tokens = tokens + self.attended((share @ values).transpose(1, 2).flatten(2))
+        return tokens + self.mlp(tokens)
+
+    def shares(self, tokens: Tensor, seen: Tensor | None = None) -> Tensor:
+        """(B, heads, T, T) how much each token takes from each; sums to 1 over the last axis."""
+        return self._look(tokens, seen)[0]
+
+    def _look(self, tokens: Tensor, seen: Tensor | None) -> tuple[Tensor, Tensor]:
         x = self.queries_keys_values(self.attention_norm(tokens))
         queries, keys, values = x.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         scores = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(2, 3)
         # Written out: exporters do not agree on the mask of torch's fused attention.
         if seen is not None:
             scores = torch.where(seen, scores, UNSEEN)
-        share = scores.softmax(-1)
-        tokens = tokens + self.attended((share @ values).transpose(1, 2).flatten(2))
-        return tokens + self.mlp(tokens)
+        return scores.softmax(-1), values

@@ -22,18 +22,20 @@ from mpmesh_core.evaluation.metrics import mpjpe, pa_mpjpe
 from mpmesh_core.networks.refiner import RefinerConfig, RefinerNetwork
 from mpmesh_core.refine import rotations_from_pose6d
 from mpmesh_core.training.losses import RefinerLossWeights, refiner_losses
-from mpmesh_core.training.refiner_data import RefinerBatch, RefinerCache, cache_scenes
+from mpmesh_core.training.refiner_data import RefinerBatch, RefinerCache, cache_scenes, is_cache
 from mpmesh_core.training.scene import ShardFolder
 from mpmesh_core.training.trainer import Trainer, TrainingRun
+from mpmesh_core.weights import weights_path
 
 
 @dataclass(frozen=True, kw_only=True)
 class RefinerTraining(TrainingRun):
     """Everything that decides a run; `batch` counts people, at least that many."""
 
-    skeleton: str  # checkpoint of the skeleton network whose errors are to be learned
-    scenes: dict[str, float]  # folder of scene shards -> share of a batch
-    validation: tuple[str, ...] = ()  # folders of held-out scene shards
+    skeleton: str | None = None  # checkpoint whose errors are to be learned; None: the shipped one
+    scenes: dict[str, float]  # folder of scene shards, or of a cache of them -> share of a batch
+    validation: tuple[str, ...] = ()  # the same of held-out people
+    cache: str | None = None  # folder for what is made of the scenes; None: in `output`
     body: str = "open"
     network: RefinerConfig = field(default_factory=RefinerConfig)
     steps: int = 3000
@@ -143,10 +145,17 @@ def _errors(
     }
 
 
+def skeleton_path(config: RefinerTraining) -> Path:
+    """The checkpoint of the skeleton network whose errors are to be learned."""
+    return Path(config.skeleton) if config.skeleton else weights_path("skeleton")
+
+
 def cache_folder(config: RefinerTraining, scenes: str) -> Path:
-    """Where the cache of a folder of scenes lies."""
+    """Where the cache of a folder of scenes lies; a folder that is a cache is its own."""
+    if is_cache(scenes):
+        return Path(scenes)
     parts = [part for part in Path(scenes).parts[-2:] if part != "/"]
-    return Path(config.output) / "cache" / "-".join(parts)
+    return Path(config.cache or Path(config.output) / "cache") / "-".join(parts)
 
 
 def make_caches(config: RefinerTraining) -> None:
@@ -154,12 +163,12 @@ def make_caches(config: RefinerTraining) -> None:
     missing = [
         folder
         for folder in (*config.scenes, *config.validation)
-        if not (cache_folder(config, folder) / "features.bin").is_file()
+        if not is_cache(cache_folder(config, folder))
     ]
     if not missing:
         return
     backend, device = choose_backend("auto", "auto" if config.accelerator != "cpu" else "cpu")
-    skeleton = load_engine("skeleton", Path(config.skeleton), backend, device)
+    skeleton = load_engine("skeleton", skeleton_path(config), backend, device)
     body = load_body(config.body)
     for folder in missing:
         cache_scenes(cache_folder(config, folder), ShardFolder(folder), skeleton, body, config.seed)

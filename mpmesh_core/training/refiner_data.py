@@ -32,6 +32,7 @@ from mpmesh_core.training.scene import PersonTruth, Scene
 Array = np.ndarray
 LEAST_VISIBLE = 0.15  # part of a person below which no detector would have found it
 BOX_JITTER = 0.06  # of shift and size of a box, as a part of its longer side
+_STAGES = ("skeleton", "placed")  # joints before there is a body
 _TRUTH = ("rotations", "betas", "points", "weight_3d", "pixels", "weight_2d", "coco", "K")
 
 
@@ -91,6 +92,8 @@ def _read_scene(
         "heatmaps": found.heatmaps.half(),
         "pose6d": pose6d_from_rotations(ik.rotations),
         "start_betas": found.betas,
+        "skeleton": found.points3d[:, :24],
+        "placed": points[:, :24] - points[:, :1],
         "pelvis": (crops.R_crop_cam.mT @ points[:, 0].unsqueeze(-1)).squeeze(-1),
         **_truth(people, scene.camera, crops, body),
     }
@@ -142,18 +145,26 @@ def _coco(people: list[PersonTruth], camera: Camera, crops: CropCameras) -> Tens
     return torch.cat((turned[..., :2] / turned[..., 2:].clamp_min(0.1), weight[..., None]), -1)
 
 
+def is_cache(folder: Path | str) -> bool:
+    """Whether a folder holds what `cache_scenes` writes."""
+    return (Path(folder) / "features.bin").is_file()
+
+
 @dataclass(frozen=True)
 class RefinerBatch:
     """M people of several pictures, inputs and truth."""
 
     inputs: dict[str, Tensor]  # of the refiner, with `context` and `valid`
     truth: RefinerTruth
+    joints: dict[str, Tensor]  # (M, 24, 3) [m] pelvis-relative: `skeleton` as the network says,
+    # `placed` as inverse kinematics aims at; older caches hold neither
 
     def to(self, device: torch.device) -> RefinerBatch:
         """The same batch on another device."""
         inputs = {name: value.to(device) for name, value in self.inputs.items()}
         truth = {name: getattr(self.truth, name).to(device) for name in _TRUTH}
-        return RefinerBatch(inputs, RefinerTruth(**truth))
+        joints = {name: value.to(device) for name, value in self.joints.items()}
+        return RefinerBatch(inputs, RefinerTruth(**truth), joints)
 
 
 class RefinerCache:
@@ -161,7 +172,7 @@ class RefinerCache:
 
     def __init__(self, folder: Path | str) -> None:
         folder = Path(folder)
-        if not (folder / "features.bin").is_file():
+        if not is_cache(folder):
             raise MissingFileError(f"no refiner cache in {folder}: make it with `cache_scenes`")
         with np.load(folder / "labels.npz") as file:
             self._labels = {name: file[name] for name in file.files}
@@ -170,6 +181,11 @@ class RefinerCache:
         self._features: Array = mapped.reshape(-1, channels, 8, 8)
         starts = np.flatnonzero(np.diff(self._labels["picture"], prepend=-1))
         self.pictures = np.split(np.arange(len(self._features)), starts[1:])
+
+    @property
+    def numbers(self) -> Array:
+        """(P,) which picture each person is in, in the order of `in_order`."""
+        return self._labels["picture"]
 
     def __len__(self) -> int:
         """Number of pictures."""
@@ -214,7 +230,9 @@ class RefinerCache:
             "context": torch.from_numpy(context),
             "valid": torch.from_numpy(valid),
         }
-        return RefinerBatch(inputs, RefinerTruth(**{name: labels[name] for name in _TRUTH}))
+        truth = RefinerTruth(**{name: labels[name] for name in _TRUTH})
+        joints = {name: labels[name] for name in _STAGES if name in labels}
+        return RefinerBatch(inputs, truth, joints)
 
     def _contexts(
         self, pictures: list[Array], size: int, rng: np.random.Generator | None

@@ -11,6 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 import typer
 from typer.testing import CliRunner
 
@@ -23,6 +24,7 @@ COMMANDS = [
     ["replay"],
     ["bench"],
     ["export"],
+    ["ablate"],
     ["body", "build"],
     ["body", "info"],
     ["body", "render"],
@@ -50,6 +52,7 @@ COMMANDS = [
     ["train", "refiner"],
     ["weights", "list"],
     ["weights", "info"],
+    ["weights", "import"],
 ]
 
 
@@ -166,6 +169,7 @@ class TestRun:
             ([""], 2, r"a source has no name"),
             (["PHOTO", "--weights", "EMPTY"], 1, r"holds no"),
             (["PHOTO", "--detector", "PHOTO"], 1, r"not usable"),
+            (["PHOTO", "--attention", "--no-refine"], 2, r"--attention.*--no-refine"),
             (["PHOTO", "--body", "nobody.npz"], 1, r"nobody\.npz"),
         ],
     )
@@ -281,7 +285,43 @@ class TestTrainSettings:
         assert_one_line(outcome.err, r"nowhere\.yaml does not exist")
 
 
+class TestAblate:
+    @pytest.mark.parametrize(
+        ("words", "pattern"),
+        [
+            (["output={}"], r"'scenes'"),
+            (["output={}", "scenes={{a: 1}}"], r"'validation'"),
+            (["output={}", "scenes={{a: 1}}", "validation=[a]", "--row", "n9"], r"'n9'.*n1, n2"),
+        ],
+    )
+    def test_wrong_usage(self, mpmesh, tmp_path: Path, words: list[str], pattern: str) -> None:
+        outcome = mpmesh("ablate", *(word.format(tmp_path / "out") for word in words))
+        assert outcome.code == 2
+        assert_one_line(outcome.err, pattern)
+
+
 class TestWeights:
+    def test_import_of_something_else(self, mpmesh, tmp_path: Path) -> None:
+        picture = write_picture(tmp_path / "resnet50.png")
+        outcome = mpmesh(
+            "weights", "import", picture, "--kind", "resnet50", "-o", tmp_path / "x.safetensors"
+        )
+        assert outcome.code == 1
+        assert_one_line(outcome.err, r"resnet50\.png is no readable PyTorch checkpoint")
+        assert not (tmp_path / "x.safetensors").exists()
+
+    def test_incomplete_import_is_told_tensor_by_tensor(self, mpmesh, tmp_path: Path) -> None:
+        names = ("conv1.weight", "layer1.0.conv3.weight", "fc.weight")
+        torch.save({name: torch.zeros(2, 2) for name in names}, tmp_path / "w.pth")
+        outcome = mpmesh(
+            "weights", "import", tmp_path / "w.pth", "--kind", "resnet50",
+            "--output", tmp_path / "x.safetensors",
+        )  # fmt: skip
+        assert outcome.code == 1
+        assert "shape (2, 2)" in outcome.out and "fc" in outcome.out
+        assert_one_line(outcome.err, "nothing written")
+        assert not (tmp_path / "x.safetensors").exists()
+
     def test_list(self, mpmesh) -> None:
         outcome = mpmesh("weights", "list")
         assert outcome.code == 0

@@ -225,9 +225,11 @@ def mode() -> Iterator[FakeTensorMode]:
 def test_nothing_waits_between_picture_and_people(mode: FakeTensorMode, camera: Camera) -> None:
     """Tensors without numbers: a step that needs one on the host raises."""
     config = PipelineConfig(device="cpu", backend="torch", track=False, mesh=True, mirror=True)
-    pipeline = Pipeline(config)
+    pipeline = Pipeline(config, keep_stages=True)
     detector = TensorDetector(pipeline.detector.engine, 0.4, 8)
     pretend(mode, pipeline.body)
+    assert pipeline._keeper is not None and pipeline._keeper._refiner is not None
+    pretend(mode, pipeline._keeper._refiner)
     for engine in (pipeline.skeleton, pipeline.refiner, detector.engine):
         assert isinstance(engine, TorchEngine)
         pretend(mode, engine._network)
@@ -242,6 +244,7 @@ def test_nothing_waits_between_picture_and_people(mode: FakeTensorMode, camera: 
         with NoHostData():
             fields = frame()
     assert fields["vertices"].shape[0] == 8
+    assert fields["stages/attention"].shape == (8, 24, 3, 24)
 
 
 @pytest.mark.parametrize(

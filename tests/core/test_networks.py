@@ -19,7 +19,7 @@ from mpmesh_core.networks.heatmaps import (
     spatial_softmax,
 )
 from mpmesh_core.networks.mobilenet import MobileNet
-from mpmesh_core.networks.resnet import ResNet50
+from mpmesh_core.networks.resnet import ResNet
 from mpmesh_core.networks.skeleton import EXTRA_POINTS, SkeletonConfig, SkeletonNetwork, _finer
 
 CPU = torch.device("cpu")
@@ -126,8 +126,13 @@ class TestGrid:
 class TestBackbones:
     @pytest.mark.parametrize(
         ("backbone", "lateral", "top"),
-        [(MobileNet(), 96, 1280), (MobileNet("blazepose"), 56, 576), (ResNet50(), 1024, 2048)],
-        ids=["mobilenetv2", "blazepose", "resnet"],
+        [
+            (MobileNet(), 96, 1280),
+            (MobileNet("blazepose"), 56, 576),
+            (ResNet(), 1024, 2048),
+            (ResNet("resnet34"), 256, 512),
+        ],
+        ids=["mobilenetv2", "blazepose", "resnet50", "resnet34"],
     )
     def test_shapes(self, backbone: torch.nn.Module, lateral: int, top: int) -> None:
         low, high = backbone.eval()(torch.zeros(1, 3, 64, 96))
@@ -145,8 +150,13 @@ class TestBackbones:
 
     @pytest.mark.parametrize(
         ("network", "offset"),
-        [(MobileNet(), 0.0), (MobileNet("blazepose"), 0.0), (ResNet50(), 16.0)],
-        ids=["mobilenetv2", "blazepose", "resnet"],
+        [
+            (MobileNet(), 0.0),
+            (MobileNet("blazepose"), 0.0),
+            (ResNet(), 16.0),
+            (ResNet("resnet34"), 16.0),
+        ],
+        ids=["mobilenetv2", "blazepose", "resnet50", "resnet34"],
     )
     def test_convention_cells_lie_where_the_grid_says(
         self, network: torch.nn.Module, offset: float
@@ -157,7 +167,7 @@ class TestBackbones:
         for module in network.modules():
             if isinstance(module, torch.nn.Conv2d):
                 torch.nn.init.constant_(module.weight, 1 / module.weight[0].numel())
-        if isinstance(network, ResNet50):  # a maximum of equals has a one-sided gradient
+        if isinstance(network, ResNet):  # a maximum of equals has a one-sided gradient
             network.stem[-1] = torch.nn.AvgPool2d(3, 2, padding=1)
         network.double()
         image = torch.full((1, 3, 32, 1216), 1e-4, dtype=torch.double, requires_grad=True)

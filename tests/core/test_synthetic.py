@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from mpmesh_core.body import BodyModel, load_body
 from mpmesh_core.camera import Camera
@@ -17,6 +18,7 @@ from mpmesh_core.training.scene import Scene, ShardFolder
 from mpmesh_core.training.synthetic.config import SyntheticConfig
 from mpmesh_core.training.synthetic.demo_clip import demo_clip
 from mpmesh_core.training.synthetic.generate import make_scene, write_shards
+from mpmesh_core.training.synthetic.interaction import bearings, turn_towards
 from mpmesh_core.training.synthetic.layout import MIN_GAP, look_at_height, separate
 from mpmesh_core.training.synthetic.library import Library
 from mpmesh_core.training.synthetic.lighting import (
@@ -29,7 +31,7 @@ from mpmesh_core.training.synthetic.lighting import (
 )
 from mpmesh_core.training.synthetic.patterns import pattern_colour
 from mpmesh_core.training.synthetic.people import make_stance, place
-from mpmesh_core.training.synthetic.poses import PoseBank, turn
+from mpmesh_core.training.synthetic.poses import PoseBank, compose, turn
 from mpmesh_core.training.synthetic.render import render, visible_boxes
 from mpmesh_core.training.synthetic.shading import lit_share
 from mpmesh_core.training.synthetic.textures import STRIPES, material
@@ -146,6 +148,43 @@ class TestGenerate:
         assert len(ShardFolder(tmp_path)) == 3
 
 
+class TestInteraction:
+    def test_people_are_in_reach_and_face_each_other(self, library: Library) -> None:
+        config = CONFIG.model_copy(update={"interacting": 1.0})
+        nearest, facing = [], []
+        for number in range(12):
+            people = make_scene(library, config, np.random.default_rng([8, number])).people
+            spots = np.stack([person.transl for person in people])
+            apart = np.linalg.norm(spots[:, None] - spots[None], axis=-1)
+            np.fill_diagonal(apart, np.inf)
+            if len(people) > 1:  # others may be hidden
+                nearest += apart.min(1).tolist()
+                other = spots[apart.argmin(1)] - spots
+                front = np.stack([person.rotations[0, :, 2] for person in people])
+                facing += (np.sum(other * front, -1) > 0).tolist()
+        assert len(nearest) > 15
+        assert np.median(nearest) < 1.0
+        assert np.mean(facing) > 0.7
+
+    def test_bearings_are_those_of_the_nearest(self) -> None:
+        spots = np.array([[0.0, 2.0], [1.0, 2.0], [0.0, 9.0]])
+        np.testing.assert_allclose(bearings(spots)[:2], (90, -90))
+        assert bearings(spots)[2] == pytest.approx(180)
+
+    def test_turned_as_told(self) -> None:
+        rng = np.random.default_rng(0)
+        angles = []
+        for _ in range(300):
+            pose = compose(rng).rotations
+            front = turn_towards(rng, pose, 40.0)[0, :, 2]
+            angles.append((np.degrees(np.arctan2(front[0], front[2])) - 40 + 180) % 360 - 180)
+        assert abs(np.median(angles)) < 6 and np.std(angles) < 45
+
+    def test_nobody_to_interact_with(self) -> None:
+        with pytest.raises(ValidationError, match="two people or more"):
+            SyntheticConfig(interacting=0.5, people_shares=(1.0,))
+
+
 class TestPoses:
     def test_composed_poses_are_rotations(self) -> None:
         bank, rng = PoseBank([]), np.random.default_rng(0)
@@ -169,7 +208,7 @@ class TestShapes:
 class TestLayout:
     @settings(max_examples=40, deadline=None)
     @given(
-        st.floats(0.3, 2.6), st.floats(1.2, 9.0), st.floats(0.3, 1.5), st.floats(0.3, 0.7),
+        st.floats(0.3, 2.6), st.floats(2.5, 9.0), st.floats(0.3, 1.5), st.floats(0.3, 0.7),
     )  # fmt: skip
     def test_target_lies_in_the_row_asked_for(
         self, height: float, distance: float, target: float, row: float

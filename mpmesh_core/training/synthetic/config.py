@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -29,7 +29,16 @@ class SyntheticConfig(BaseModel):
     people_shares: tuple[Share, ...] = Field(
         default=(0.34, 0.33, 0.2, 0.13), description="share of scenes with 1, 2, ... people"
     )
+    interacting: Share = Field(
+        default=0.0, description="share of scenes whose people stand in reach of one another"
+    )
     texture_seed: int = Field(default=0, description="seed of the shared textures and outfits")
+
+    @model_validator(mode="after")
+    def _somebody_to_interact_with(self) -> SyntheticConfig:
+        if self.interacting > 0 and not any(self.people_shares[1:]):
+            raise ValueError("interacting needs scenes of two people or more in people_shares")
+        return self
 
 
 class SynthesisConfig(SyntheticConfig):

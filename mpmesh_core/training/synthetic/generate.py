@@ -25,6 +25,7 @@ from mpmesh_core.training.synthetic.backgrounds import (
 )  # fmt: skip
 from mpmesh_core.training.synthetic.config import SynthesisConfig, SyntheticConfig
 from mpmesh_core.training.synthetic.effects import camera_effects, jpeg_quality
+from mpmesh_core.training.synthetic.interaction import REACH, bearings, turn_towards
 from mpmesh_core.training.synthetic.layout import View, place_people, random_view, separate
 from mpmesh_core.training.synthetic.library import Library
 from mpmesh_core.training.synthetic.lighting import (
@@ -128,9 +129,13 @@ def make_scene(library: Library, config: SyntheticConfig, rng: Random) -> Scene:
 def _draw_people(
     library: Library, config: SyntheticConfig, rng: Random
 ) -> tuple[View, Rendering, list[Figure]]:
-    count = int(rng.choice(len(config.people_shares), p=config.people_shares)) + 1
-    stances = [_random_stance(library, rng) for _ in range(count)]
-    view, spots = _arrange(rng, stances)
+    # No draw where nobody interacts: older seeds keep their scenes.
+    interact = config.interacting > 0 and rng.random() < config.interacting
+    if interact:
+        stances, view, spots = _interacting(library, rng, _how_many(rng, config, least=2))
+    else:
+        stances = [_random_stance(library, rng) for _ in range(_how_many(rng, config))]
+        view, spots = _arrange(rng, stances)
     figures = [place(library.wardrobe, s, spot, view) for s, spot in zip(stances, spots)]
     figures = [figure for figure in figures if _in_view(figure, view)]
     props = _props(library, rng, stances, spots, view)
@@ -149,10 +154,28 @@ def _hide(library: Library, rng: Random, drawn: Rendering, count: int) -> None:
             lay_over(rng, drawn.image, drawn.owner, cut, drawn.boxes[rng.integers(count)])
 
 
-def _random_stance(library: Library, rng: Random) -> Stance:
+def _how_many(rng: Random, config: SyntheticConfig, least: int = 1) -> int:
+    """Number of people in a scene."""
+    shares = np.array(config.people_shares)
+    shares[: least - 1] = 0
+    return int(rng.choice(len(shares), p=shares / shares.sum())) + 1
+
+
+def _interacting(library: Library, rng: Random, count: int) -> tuple[list[Stance], View, Array]:
+    """People in reach of one another, turned towards each other, and a view of them."""
+    spots, distance = place_people(rng, count, random_view(rng, 3.0).camera, REACH)
+    stances = [_random_stance(library, rng, bearing) for bearing in bearings(spots)]
+    return stances, random_view(rng, distance), separate(_standing(stances), spots)
+
+
+def _random_stance(library: Library, rng: Random, bearing: float | None = None) -> Stance:
+    """Somebody who looks anywhere, or along a bearing [degrees] at another."""
     pose = library.poses.draw(rng)
-    rotations = pose.rotations.copy()
-    rotations[0] = turn("y", rng.uniform(0, 360)) @ rotations[0]
+    if bearing is None:
+        rotations = pose.rotations.copy()
+        rotations[0] = turn("y", rng.uniform(0, 360)) @ rotations[0]
+    else:
+        rotations = turn_towards(rng, pose.rotations, bearing)
     raised = rng.uniform(0.1, 0.4) if "jump" in pose.source and rng.random() < 0.4 else 0.0
     betas = library.shapes.draw(rng)
     outfit = library.outfit(rng)
@@ -164,8 +187,12 @@ def _arrange(rng: Random, stances: list[Stance]) -> tuple[View, Array]:
     view = random_view(rng, 3.0)
     spots, distance = place_people(rng, len(stances), view.camera)
     view = random_view(rng, distance)
-    relative = [stance.skeleton.points + stance.pelvis for stance in stances]
-    return view, separate(relative, spots)
+    return view, separate(_standing(stances), spots)
+
+
+def _standing(stances: list[Stance]) -> list[Array]:
+    """Points (29, 3) [m] of each person over their spot."""
+    return [stance.skeleton.points + stance.pelvis for stance in stances]
 
 
 def _in_view(figure: Figure, view: View) -> bool:

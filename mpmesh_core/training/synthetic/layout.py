@@ -18,6 +18,7 @@ Array = np.ndarray
 Random = np.random.Generator
 
 SIZES = ((512, 512), (512, 384), (384, 512))  # (width, height) [px]
+NEARBY = (0.45, 1.6)  # [m] from one person to the next where they gather
 MIN_GAP = 0.14  # [m] between joints of two people
 
 
@@ -67,23 +68,25 @@ def look_at_height(
     return View(camera, R_cam_world, float(height))
 
 
-def place_people(rng: Random, count: int, camera: Camera) -> tuple[Array, float]:
+def place_people(
+    rng: Random, count: int, camera: Camera, gaps: tuple[float, float] | None = None
+) -> tuple[Array, float]:
     """Ground positions (count, 2) as (x left, z forward) [m] and the anchor's distance [m].
 
     The first person is the anchor, of a random size in the picture; in part of the scenes the
-    others gather round somebody who is there.
+    others gather round somebody who is there, and in all of them where `gaps` says how near [m].
     """
     half = 0.5 * (camera.width - 1) / camera.K[0, 0]
     size_px = np.exp(rng.uniform(np.log(90), np.log(640)))
     distance = float(np.clip(1.6 * camera.K[1, 1] / size_px, 1.1, 10.0))
     aside = rng.normal(0, 0.35)
     spots = [np.array([-distance * half * np.clip(aside, -0.9, 0.9), distance])]
-    together = rng.random() < 0.55
+    together = gaps is not None or rng.random() < 0.55
     while len(spots) < count:
         near = spots[rng.integers(len(spots))]
         if together:
             direction = rng.uniform(0, 2 * np.pi)
-            gap = rng.uniform(0.45, 1.6)
+            gap = rng.uniform(*(gaps or NEARBY))
             spot = near + gap * np.array([np.sin(direction), np.cos(direction)])
         else:
             z = float(np.clip(distance * np.exp(rng.normal(0.15, 0.45)), 1.2, 10.0))

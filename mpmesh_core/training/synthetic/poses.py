@@ -112,7 +112,7 @@ def compose(rng: Random) -> Pose:
     kind = rng.choice(list(_LEGS), p=LEG_SHARES)
     _LEGS[kind](rng, rotations)
     for side in (1, -1):
-        _arm(rng, rotations, side)
+        hold_arm(rng, rotations, side)
     lean, twist = rng.normal(*SPINE_LEAN.get(kind, (0, 10))), rng.normal(0, 12)
     for joint in (3, 6, 9):
         rotations[joint] = turn("x", lean / 3) @ turn("y", twist / 3) @ rotations[joint]
@@ -212,11 +212,16 @@ ARMS = {
 """Arm postures: mean and deviation of lowering, reaching forward, elbow and roll [degrees]."""
 
 
-def _arm(rng: Random, rotations: Array, side: int) -> None:
-    """One arm: hanging, on the hip, in front, reaching, raised or folded. Side 1 is left."""
+ARM_SHARES = (0.36, 0.1, 0.2, 0.14, 0.12, 0.08)
+
+
+def hold_arm(rng: Random, rotations: Array, side: int, kind: str | None = None) -> None:
+    """Pose one arm of (24, 3, 3) in place as one of `ARMS`, at random where not said.
+
+    Side 1 is left, -1 right.
+    """
     collar, shoulder, elbow, wrist = LEFT_ARM if side == 1 else RIGHT_ARM
-    kind = rng.choice(["hang", "hip", "front", "reach", "raise", "fold"],
-                      p=[0.36, 0.1, 0.2, 0.14, 0.12, 0.08])  # fmt: skip
+    kind = kind or rng.choice(list(ARMS), p=ARM_SHARES)
     means, spreads = ARMS[kind]
     down, forward, bend, roll = rng.normal(means, spreads)
     bend = abs(bend)
