@@ -1,7 +1,7 @@
-"""refiner: trains the refiner on outputs of the skeleton network (eq. 11-13, section 3.3).
+"""refiner: trains the refiner on outputs of the skeleton network (eq. 11-15, section 3.3).
 
 `train_refiner(config)` first caches what the stages before the refiner make of all scenes, then
-runs as `trainer` says.
+runs as `trainer` says, with discriminators (`adversary`) where their loss has a weight.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from mpmesh_core.engines import choose_backend, load_engine
 from mpmesh_core.evaluation.metrics import mpjpe, pa_mpjpe
 from mpmesh_core.networks.refiner import RefinerConfig, RefinerNetwork
 from mpmesh_core.refine import rotations_from_pose6d
+from mpmesh_core.training.adversary import Adversary, make_adversary
 from mpmesh_core.training.losses import RefinerLossWeights, refiner_losses
 from mpmesh_core.training.refiner_data import RefinerBatch, RefinerCache, cache_scenes
 from mpmesh_core.training.scene import ShardFolder
@@ -40,20 +41,27 @@ class RefinerTraining(TrainingRun):
     batch: int = 64
     rate: float = 5e-4  # the paper's 5e-5 suits days on a GPU
     average: float = 0.995
+    largest_gradient: float | None = 1.0
     weights: RefinerLossWeights = field(default_factory=RefinerLossWeights)
+    real_poses: str | None = None  # data folder with mocap/, for the discriminators
+    discriminator_rate: float = 1e-4  # HMR's; the paper tells none
 
 
 class RefinerTrainer(Trainer[RefinerTraining, RefinerBatch]):
     """One run on cached scenes."""
 
-    largest_gradient = 1.0
+    adversary: Adversary | None = None
 
-    def __init__(self, config: RefinerTraining) -> None:
-        super().__init__(config)
+    def prepare(self) -> None:
+        """Body, caches and, where eq. 15 has a weight, discriminators."""
+        config = self.config
         self.body = load_body(config.body).to(self.fabric.device)
         self._caches = [RefinerCache(cache_folder(config, folder)) for folder in config.scenes]
         self._held_out = {f: RefinerCache(cache_folder(config, f)) for f in config.validation}
         self._shares = np.array(list(config.scenes.values())) / sum(config.scenes.values())
+        self.adversary = make_adversary(
+            self.fabric, config.weights, config.real_poses, config.discriminator_rate, self.body
+        )
 
     def start(self) -> RefinerNetwork:
         """A new network, which passes its input through."""
@@ -74,16 +82,36 @@ class RefinerTrainer(Trainer[RefinerTraining, RefinerBatch]):
         return (self.batch(step) for step in count(first))
 
     def batch(self, step: int) -> RefinerBatch:
-        """The batch of one step."""
-        rng = np.random.default_rng((self.config.seed, step, self.fabric.global_rank))
+        """The batch of one step; each device has its part of one draw."""
+        rng = np.random.default_rng((self.config.seed, step))
         cache = self._caches[int(rng.choice(len(self._caches), p=self._shares))]
-        batch = cache.sample(self.config.batch, self.config.network.max_people, rng)
+        part = self.fabric.global_rank, self.fabric.world_size
+        batch = cache.sample(self.config.batch, self.config.network.max_people, rng, part)
         return batch.to(self.fabric.device)
+
+    def epoch_steps(self) -> int:
+        """By the people of all caches."""
+        people = sum(cache.people for cache in self._caches)
+        return max(1, round(people / (self.config.batch * self.fabric.world_size)))
 
     def loss_terms(self, batch: RefinerBatch, progress: float) -> dict[str, Tensor]:
         """See `refiner_losses`."""
         refined = self.model(*batch.inputs.values())
-        return refiner_losses(refined, batch.inputs, batch.truth, self.body, self.config.weights)
+        deceive = None if self.adversary is None else self.adversary.deceive
+        return refiner_losses(
+            refined, batch.inputs, batch.truth, self.body, self.config.weights, deceive
+        )
+
+    def opponents_step(self) -> dict[str, Tensor]:
+        """The discriminators'."""
+        if self.adversary is None:
+            return {}
+        return self.adversary.learn(self.config.seed, self.step, self.fabric.global_rank)
+
+    def state_parts(self) -> dict[str, Any]:
+        """The discriminators' too."""
+        opponents = {} if self.adversary is None else {"adversary": self.adversary}
+        return super().state_parts() | opponents
 
     def validate(self) -> dict[str, dict[str, float]]:
         """Held-out errors, beside those of inverse kinematics alone."""
@@ -92,9 +120,9 @@ class RefinerTrainer(Trainer[RefinerTraining, RefinerBatch]):
             for folder, cache in self._held_out.items()
         }
 
-    def checkpoint(self) -> Path:
+    def checkpoints(self) -> dict[Path, Any]:
         """The file that training writes."""
-        return self.folder / f"refiner-{self.config.network.variant}.safetensors"
+        return {self.folder / f"refiner-{self.config.network.variant}.safetensors": self.average}
 
 
 @torch.inference_mode()
@@ -170,4 +198,4 @@ def train_refiner(config: RefinerTraining) -> Path:
     make_caches(config)
     trainer = RefinerTrainer(config)
     trainer.run()
-    return trainer.checkpoint()
+    return next(iter(trainer.checkpoints()))

@@ -175,18 +175,32 @@ class RefinerCache:
         """Number of pictures."""
         return len(self.pictures)
 
-    def sample(self, people: int, size: int, rng: np.random.Generator) -> RefinerBatch:
+    @property
+    def people(self) -> int:
+        """Number of people."""
+        return len(self._features)
+
+    def sample(
+        self,
+        people: int,
+        size: int,
+        rng: np.random.Generator,
+        part: tuple[int, int] = (0, 1),
+    ) -> RefinerBatch:
         """Random pictures with at least so many people; context is drawn from each picture.
 
         Args:
-            people: number of people at least.
+            people: number of people at least, times the devices.
             size: people in one run, the target included (N of the paper).
             rng: draws pictures and contexts.
+            part: rank and number of devices; each takes every so many of the drawn pictures.
         """
+        rank, devices = part
         chosen: list[Array] = []
-        while sum(map(len, chosen)) < people:
+        while sum(map(len, chosen)) < people * devices or len(chosen) < devices:
             chosen.append(self.pictures[int(rng.integers(len(self)))])
-        return self._batch(chosen, size, rng)
+        rngs = rng.spawn(len(chosen))
+        return self._batch(chosen[rank::devices], size, rngs[rank::devices])
 
     def in_order(self, people: int, size: int) -> Iterable[RefinerBatch]:
         """All pictures once, each person with its nearest."""
@@ -200,9 +214,10 @@ class RefinerCache:
             yield self._batch(chosen, size, None)
 
     def _batch(
-        self, pictures: list[Array], size: int, rng: np.random.Generator | None
+        self, pictures: list[Array], size: int, rngs: list[np.random.Generator] | None
     ) -> RefinerBatch:
-        context, valid = self._contexts(pictures, size, rng)
+        pelvis = [self._labels["pelvis"][picture] for picture in pictures]
+        context, valid = group(pelvis, size, rngs)
         rows = np.concatenate(pictures)
         labels = {name: torch.from_numpy(values[rows]) for name, values in self._labels.items()}
         inputs = {
@@ -216,23 +231,32 @@ class RefinerCache:
         }
         return RefinerBatch(inputs, RefinerTruth(**{name: labels[name] for name in _TRUTH}))
 
-    def _contexts(
-        self, pictures: list[Array], size: int, rng: np.random.Generator | None
-    ) -> tuple[Array, Array]:
-        """Rows of the batch that each person reads: at random with `rng`, else the nearest."""
-        count = sum(map(len, pictures))
-        context, valid = np.zeros((count, size), np.int64), np.zeros((count, size), bool)
-        first = 0
-        for picture in pictures:
-            pelvis = self._labels["pelvis"][picture]
-            for place_in_picture in range(len(picture)):
-                distance = np.linalg.norm(pelvis - pelvis[place_in_picture], axis=1)
-                order = np.argsort(distance, kind="stable")
-                others = order[order != place_in_picture]
-                if rng is not None:
-                    others = rng.permutation(others)
-                read = np.concatenate(([place_in_picture], others))[:size]
-                row = first + place_in_picture
-                context[row, : len(read)], valid[row, : len(read)] = first + read, True
-            first += len(picture)
-        return context, valid
+
+def group(
+    pictures: list[Array], size: int, rngs: list[np.random.Generator] | None
+) -> tuple[Array, Array]:
+    """Whom each person of several pictures is refined with (section 3.3).
+
+    Args:
+        pictures: pelvis positions (P, 3) [m] of each picture's people.
+        size: people in one run, the target included (N of the paper).
+        rngs: one a picture, to draw the others at random as in training; None: the nearest.
+
+    Returns:
+        context (M, size) int64, rows of all people, the person itself first; valid (M, size) bool.
+    """
+    count = sum(map(len, pictures))
+    context, valid = np.zeros((count, size), np.int64), np.zeros((count, size), bool)
+    first = 0
+    for picture, pelvis in enumerate(pictures):
+        for target in range(len(pelvis)):
+            distance = np.linalg.norm(pelvis - pelvis[target], axis=1)
+            order = np.argsort(distance, kind="stable")
+            others = order[order != target]
+            if rngs is not None:
+                others = rngs[picture].permutation(others)
+            read = np.concatenate(([target], others))[:size]
+            row = first + target
+            context[row, : len(read)], valid[row, : len(read)] = first + read, True
+        first += len(pelvis)
+    return context, valid

@@ -15,12 +15,8 @@ from mpmesh_core.errors import MissingFileError
 from mpmesh_core.networks.checkpoint import load_checkpoint
 from mpmesh_core.networks.refiner import RefinerConfig, RefinerNetwork
 from mpmesh_core.refine import pose6d_from_rotations
-from mpmesh_core.training.losses import (
-    RefinerLossWeights,
-    RefinerTruth,
-    orthographic,
-    refiner_losses,
-)
+from mpmesh_core.training.equations import orthographic
+from mpmesh_core.training.losses import RefinerLossWeights, RefinerTruth, refiner_losses
 from mpmesh_core.training.refiner import (
     RefinerTrainer,
     RefinerTraining,

@@ -251,9 +251,9 @@ class TestAbsoluteLoss:
             "points2d": labels["points2d"][..., :2],
             "confidence": torch.full((1, 29), 0.5),
         }
-        assert skeleton_losses.absolute_loss(found, labels, 256) < 2e-3
+        assert skeleton_losses.placed_loss(found, labels, 256) < 2e-3
         labels["root"][:, 2] += 1.0  # 3 m away, so depth counts fully
-        near = skeleton_losses.absolute_loss(found, labels, 256)
+        near = skeleton_losses.placed_loss(found, labels, 256)
         torch.testing.assert_close(near, torch.tensor(1.0), rtol=0, atol=5e-3)
 
     def test_has_a_gradient_where_nothing_can_be_placed(self, store: Path) -> None:
@@ -264,7 +264,7 @@ class TestAbsoluteLoss:
         points3d = torch.zeros(1, 29, 3, requires_grad=True)
         found = {"points3d": points3d, "points2d": torch.zeros(1, 29, 2)}
         found["confidence"] = torch.ones(1, 29)
-        skeleton_losses.absolute_loss(found, labels, 256).backward()
+        skeleton_losses.placed_loss(found, labels, 256).backward()
         assert points3d.grad is not None
         assert torch.isfinite(points3d.grad).all()
 
@@ -273,7 +273,7 @@ class TestTraining:
     def test_a_few_steps_lower_the_loss(self, store: Path, tmp_path: Path) -> None:
         config = _config(store, tmp_path, steps=40, warmup=0.01)
         trainer = skeleton.SkeletonTrainer(replace(config, augment=augment.NO_AUGMENT))
-        batch = skeleton.Batches(trainer.config, 0)[0]
+        batch = skeleton.Batches(trainer.config)[0]
         losses = [trainer.train_step(batch, 0.3)["loss"] for _ in range(25)]
         assert np.mean(losses[-3:]) < 0.9 * losses[0]
 
@@ -302,7 +302,7 @@ class TestTraining:
     def test_frozen_stages_stay(self, store: Path, tmp_path: Path) -> None:
         trainer = skeleton.SkeletonTrainer(_config(store, tmp_path, frozen_stages=2))
         before = {k: v.clone() for k, v in trainer.network.state_dict().items()}
-        trainer.train_step(skeleton.Batches(trainer.config, 0)[0])
+        trainer.train_step(skeleton.Batches(trainer.config)[0])
         after = trainer.network.state_dict()
         frozen = ("backbone.stem.", "backbone.stages.0.", "backbone.stages.1.")
         changed = {k for k in before if not torch.equal(before[k], after[k])}
@@ -324,7 +324,7 @@ class TestTraining:
     def test_nothing_is_fused_where_all_learn(self, store: Path, tmp_path: Path) -> None:
         trainer = skeleton.SkeletonTrainer(_config(store, tmp_path))
         stem = trainer.network.backbone.stem.conv.weight.clone()
-        trainer.train_step(skeleton.Batches(trainer.config, 0)[0])
+        trainer.train_step(skeleton.Batches(trainer.config)[0])
         assert not torch.equal(trainer.network.backbone.stem.conv.weight, stem)
 
     def test_a_start_of_another_kind_is_refused(self, store: Path, tmp_path: Path) -> None:
