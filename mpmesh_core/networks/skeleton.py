@@ -203,6 +203,7 @@ class SkeletonNetwork(nn.Module):
         else:
             self.backbone, channels, lateral = ResNet50(), RESNET_CHANNELS, 0
             self.neck = nn.Identity()
+        self.feature_channels = channels  # of F_img
         self.decoder = Decoder(channels, lateral, config.hidden)
         self.fine: FineMap | None = None
         if config.fine:

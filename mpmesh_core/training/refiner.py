@@ -6,7 +6,7 @@ runs as `trainer` says, with discriminators (`adversary`) where their loss has a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -22,7 +22,7 @@ from mpmesh_core.evaluation.metrics import mpjpe, pa_mpjpe
 from mpmesh_core.networks.refiner import RefinerConfig, RefinerNetwork
 from mpmesh_core.refine import rotations_from_pose6d
 from mpmesh_core.training.adversary import Adversary, make_adversary
-from mpmesh_core.training.losses import RefinerLossWeights, refiner_losses
+from mpmesh_core.training.losses import RefinerLossWeights, RefinerTruth, refiner_losses
 from mpmesh_core.training.refiner_data import RefinerBatch, RefinerCache, cache_scenes
 from mpmesh_core.training.scene import ShardFolder
 from mpmesh_core.training.trainer import Trainer, TrainingRun
@@ -50,7 +50,7 @@ class RefinerTraining(TrainingRun):
 class RefinerTrainer(Trainer[RefinerTraining, RefinerBatch]):
     """One run on cached scenes."""
 
-    adversary: Adversary | None = None
+    opponent: Adversary | None
 
     def prepare(self) -> None:
         """Body, caches and, where eq. 15 has a weight, discriminators."""
@@ -59,7 +59,7 @@ class RefinerTrainer(Trainer[RefinerTraining, RefinerBatch]):
         self._caches = [RefinerCache(cache_folder(config, folder)) for folder in config.scenes]
         self._held_out = {f: RefinerCache(cache_folder(config, f)) for f in config.validation}
         self._shares = np.array(list(config.scenes.values())) / sum(config.scenes.values())
-        self.adversary = make_adversary(
+        self.opponent = make_adversary(
             self.fabric, config.weights, config.real_poses, config.discriminator_rate, self.body
         )
 
@@ -68,14 +68,8 @@ class RefinerTrainer(Trainer[RefinerTraining, RefinerBatch]):
         return RefinerNetwork(self.config.network)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Parameters with and without weight decay: none on norms and biases."""
-        rate, decay = self.config.rate, self.config.weight_decay
-        matrices = [p for p in self.network.parameters() if p.ndim > 1]
-        vectors = [p for p in self.network.parameters() if p.ndim <= 1]
-        return [
-            {"params": matrices, "rate": rate, "weight_decay": decay},
-            {"params": vectors, "rate": rate, "weight_decay": 0.0},
-        ]
+        """No weight decay on norms and biases."""
+        return refiner_groups(self.network, self.config.rate, self.config.weight_decay)
 
     def batches(self, first: int) -> Iterator[RefinerBatch]:
         """Groups of people, each batch from one of the caches."""
@@ -97,21 +91,10 @@ class RefinerTrainer(Trainer[RefinerTraining, RefinerBatch]):
     def loss_terms(self, batch: RefinerBatch, progress: float) -> dict[str, Tensor]:
         """See `refiner_losses`."""
         refined = self.model(*batch.inputs.values())
-        deceive = None if self.adversary is None else self.adversary.deceive
+        deceive = None if self.opponent is None else self.opponent.deceive
         return refiner_losses(
             refined, batch.inputs, batch.truth, self.body, self.config.weights, deceive
         )
-
-    def opponents_step(self) -> dict[str, Tensor]:
-        """The discriminators'."""
-        if self.adversary is None:
-            return {}
-        return self.adversary.learn(self.config.seed, self.step, self.fabric.global_rank)
-
-    def state_parts(self) -> dict[str, Any]:
-        """The discriminators' too."""
-        opponents = {} if self.adversary is None else {"adversary": self.adversary}
-        return super().state_parts() | opponents
 
     def validate(self) -> dict[str, dict[str, float]]:
         """Held-out errors, beside those of inverse kinematics alone."""
@@ -135,30 +118,45 @@ def evaluate_refiner(
         Means of `mpjpe_mm` and `pa_mpjpe_mm` (24 joints), `rotation_deg` (per local joint) and
         `betas`.
     """
-    size = network.config.max_people
-    device = body.v_template.device
+    size, device = network.config.max_people, body.v_template.device
+    runs = (people.to(device) for people in cache.in_order(batch, size))
+    return mean_errors(
+        ((run.inputs, network(*run.inputs.values()), run.truth) for run in runs), body
+    )
+
+
+def mean_errors(
+    runs: Iterable[tuple[dict[str, Tensor], dict[str, Tensor], RefinerTruth]], body: BodyModel
+) -> dict[str, float]:
+    """What `evaluate_refiner` returns, from inputs and outputs of a refiner and their truth."""
     rows: dict[str, list[Tensor]] = {}
-    for people in cache.in_order(batch, size):
-        people = people.to(device)
-        inputs = people.inputs
-        refined = network(*inputs.values())
-        known = people.truth.weight_3d > 0
+    for inputs, refined, truth in runs:
+        known = (truth.weight_3d > 0).cpu()
         results = {
             "ik": (inputs["pose6d"], inputs["betas"]),
             "refined": (refined["refined_pose6d"], refined["refined_betas"]),
         }
         for name, (pose6d, betas) in results.items():
-            errors = _errors(pose6d, betas, people, body)
+            errors = _errors(pose6d, betas, truth, body)
             for error, values in errors.items():
-                rows.setdefault(f"{name}_{error}", []).append(values.cpu()[known.cpu()])
+                rows.setdefault(f"{name}_{error}", []).append(values.cpu()[known])
     return {name: round(float(torch.cat(values).mean()), 3) for name, values in rows.items()}
 
 
+def refiner_groups(network: RefinerNetwork, rate: float, decay: float) -> list[dict[str, Any]]:
+    """Groups for the optimiser: weight decay on matrices only."""
+    matrices = [p for p in network.parameters() if p.ndim > 1]
+    vectors = [p for p in network.parameters() if p.ndim <= 1]
+    return [
+        {"params": matrices, "rate": rate, "weight_decay": decay},
+        {"params": vectors, "rate": rate, "weight_decay": 0.0},
+    ]
+
+
 def _errors(
-    pose6d: Tensor, betas: Tensor, people: RefinerBatch, body: BodyModel
+    pose6d: Tensor, betas: Tensor, truth: RefinerTruth, body: BodyModel
 ) -> dict[str, Tensor]:
     """Errors (M,) of each person."""
-    truth = people.truth
     rotations = rotations_from_pose6d(pose6d, truth.rotations)
     posed = body(rotations, betas, torch.zeros_like(betas[:, :3]), vertices=False)
     joints, target = posed.joints.cpu().numpy(), truth.points[:, :24].cpu().numpy()

@@ -32,7 +32,7 @@ from mpmesh_core.training.scene import PersonTruth, Scene
 Array = np.ndarray
 LEAST_VISIBLE = 0.15  # part of a person below which no detector would have found it
 BOX_JITTER = 0.06  # of shift and size of a box, as a part of its longer side
-_TRUTH = ("rotations", "betas", "points", "weight_3d", "pixels", "weight_2d", "coco", "K")
+TRUTH = ("rotations", "betas", "points", "weight_3d", "pixels", "weight_2d", "coco", "K")
 
 
 def cache_scenes(
@@ -79,7 +79,7 @@ def _read_scene(
     people = [person for person in scene.people if person.visibility > LEAST_VISIBLE]
     if not people:
         return None
-    boxes = np.stack([_detected(person, scene.camera, rng) for person in people])
+    boxes = np.stack([detected_box(person, scene.camera, rng) for person in people])
     crops = look_at(boxes, scene.camera)
     pixels = crop_images(scene.image, scene.camera, crops)
     found = read_crops(skeleton, pixels.float())
@@ -92,12 +92,12 @@ def _read_scene(
         "pose6d": pose6d_from_rotations(ik.rotations),
         "start_betas": found.betas,
         "pelvis": (crops.R_crop_cam.mT @ points[:, 0].unsqueeze(-1)).squeeze(-1),
-        **_truth(people, scene.camera, crops, body),
+        **crop_truth(people, scene.camera, crops, body),
     }
     return {name: value[finite] for name, value in row.items()} if finite.any() else None
 
 
-def _detected(person: PersonTruth, camera: Camera, rng: np.random.Generator) -> Array:
+def detected_box(person: PersonTruth, camera: Camera, rng: np.random.Generator) -> Array:
     """A box as a detector might give it: the person's part of the picture, jittered."""
     low, high = person.box[:2], person.box[2:]
     limit = np.array((camera.width - 1, camera.height - 1), np.float32)
@@ -107,10 +107,10 @@ def _detected(person: PersonTruth, camera: Camera, rng: np.random.Generator) -> 
     return np.concatenate((low + shift - grow / 2, high + shift + grow / 2)).astype(np.float32)
 
 
-def _truth(
+def crop_truth(
     people: list[PersonTruth], camera: Camera, crops: CropCameras, body: BodyModel
 ) -> dict[str, Tensor]:
-    """`RefinerTruth` of one picture's people, by field."""
+    """`RefinerTruth` of one picture's people, by field; and `root` (P, 3) [m], their pelvis."""
     rotations = torch.from_numpy(np.stack([p.rotations for p in people])).float()
     betas = torch.from_numpy(np.stack([p.betas for p in people])).float()
     transl = torch.from_numpy(np.stack([p.transl for p in people])).float()
@@ -130,6 +130,7 @@ def _truth(
         "weight_2d": known * in_front,
         "coco": _coco(people, camera, crops),
         "K": crops.K,
+        "root": pelvis[..., 0],
     }
 
 
@@ -152,7 +153,7 @@ class RefinerBatch:
     def to(self, device: torch.device) -> RefinerBatch:
         """The same batch on another device."""
         inputs = {name: value.to(device) for name, value in self.inputs.items()}
-        truth = {name: getattr(self.truth, name).to(device) for name in _TRUTH}
+        truth = {name: getattr(self.truth, name).to(device) for name in TRUTH}
         return RefinerBatch(inputs, RefinerTruth(**truth))
 
 
@@ -229,7 +230,7 @@ class RefinerCache:
             "context": torch.from_numpy(context),
             "valid": torch.from_numpy(valid),
         }
-        return RefinerBatch(inputs, RefinerTruth(**{name: labels[name] for name in _TRUTH}))
+        return RefinerBatch(inputs, RefinerTruth(**{name: labels[name] for name in TRUTH}))
 
 
 def group(

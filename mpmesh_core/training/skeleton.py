@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import torch
@@ -26,6 +26,8 @@ from mpmesh_core.training.skeleton_data import PeopleStore
 from mpmesh_core.training.skeleton_losses import LossWeights, skeleton_losses
 from mpmesh_core.training.skeleton_validation import validate_skeleton
 from mpmesh_core.training.trainer import Trainer, TrainingRun
+
+Kind = TypeVar("Kind", bound=nn.Module)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,33 +112,11 @@ class SkeletonTrainer(Trainer[SkeletonTraining, dict[str, Tensor]]):
 
     def start(self) -> SkeletonNetwork:
         """A checkpoint's network, or a new one; early stages frozen."""
-        network = _starting_network(self.config).to(self.fabric.device)
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        freeze_early(network, self.config.frozen_stages)
-        if self.config.frozen_stages and isinstance(network.backbone, MobileNet):
-            network.backbone.fuse_early(self.config.frozen_stages)
-        return network
+        return starting_skeleton(self.config, self.fabric.device)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Each part at its own rate; no decay on norms and biases."""
-        config = self.config
-        rates = {
-            "backbone": config.rate,
-            "joints": config.joint_rate,
-        }
-        groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
-        for name, parameter in self.network.named_parameters():
-            if parameter.requires_grad:
-                rate = rates.get(name.split(".")[0], config.head_rate)
-                groups.setdefault((rate, parameter.ndim > 1), []).append(parameter)
-        return [
-            {
-                "params": parameters,
-                "rate": rate,
-                "weight_decay": config.weight_decay if matrix else 0.0,
-            }
-            for (rate, matrix), parameters in groups.items()
-        ]
+        return skeleton_groups(self.network, self.config)
 
     def training_module(self) -> nn.Module:
         """The network with the points of all conventions."""
@@ -188,10 +168,48 @@ def train_skeleton(config: SkeletonTraining) -> Path:
     return next(iter(trainer.checkpoints()))
 
 
-def _starting_network(config: SkeletonTraining) -> SkeletonNetwork:
-    if config.start is None:
-        return SkeletonNetwork(config.network)
-    network, _ = load_checkpoint(config.start)
-    if not isinstance(network, SkeletonNetwork):
-        raise WeightsError(f"{config.start} holds a {type(network).__name__}")
+def starting_skeleton(config: SkeletonTraining, device: torch.device) -> SkeletonNetwork:
+    """A checkpoint's network, or a new one, its early stages frozen.
+
+    Raises:
+        WeightsError: the checkpoint is of another kind.
+    """
+    network = SkeletonNetwork(config.network)
+    if config.start is not None:
+        network = checkpoint_of(config.start, SkeletonNetwork)
+    network.to(device)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    freeze_early(network, config.frozen_stages)
+    if config.frozen_stages and isinstance(network.backbone, MobileNet):
+        network.backbone.fuse_early(config.frozen_stages)
+    return network
+
+
+def skeleton_groups(network: SkeletonNetwork, config: SkeletonTraining) -> list[dict[str, Any]]:
+    """Groups for the optimiser: each part at its own rate; no decay on norms and biases."""
+    rates = {"backbone": config.rate, "joints": config.joint_rate}
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            rate = rates.get(name.split(".")[0], config.head_rate)
+            groups.setdefault((rate, parameter.ndim > 1), []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "rate": rate,
+            "weight_decay": config.weight_decay if matrix else 0.0,
+        }
+        for (rate, matrix), parameters in groups.items()
+    ]
+
+
+def checkpoint_of(path: str, kind: type[Kind]) -> Kind:
+    """The network of a checkpoint, which must be of that class.
+
+    Raises:
+        WeightsError: it is not.
+    """
+    network, _ = load_checkpoint(path)
+    if not isinstance(network, kind):
+        raise WeightsError(f"{path} holds a {type(network).__name__}")
     return network

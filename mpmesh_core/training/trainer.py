@@ -19,7 +19,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -85,8 +85,22 @@ def update_average(average: nn.Module, network: nn.Module, decay: float) -> None
             mean.copy_(value)
 
 
+class Opponent(Protocol):
+    """What learns against the network, after each of its steps."""
+
+    def learn(self, *seed: int) -> dict[str, Tensor]:
+        """One step of its own; losses for the curve."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
 class Trainer(ABC, Generic[Config, Batch]):
     """One run: network, optimiser, averaged weights, step count."""
+
+    opponent: Opponent | None = None  # `prepare` sets it
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -123,14 +137,6 @@ class Trainer(ABC, Generic[Config, Batch]):
     @abstractmethod
     def epoch_steps(self) -> int:
         """Steps in which everything is seen once, on average."""
-
-    def opponents_step(self) -> dict[str, Tensor]:
-        """Train what learns against the network, after its step; losses for the curve."""
-        return {}
-
-    def state_parts(self) -> dict[str, Any]:
-        """What the state holds, by name: things with `state_dict` and `load_state_dict`."""
-        return {name: getattr(self, name) for name in ("network", "average", "optimizer")}
 
     def training_module(self) -> nn.Module:
         """What a training step calls; the network itself unless a subclass wraps it."""
@@ -214,7 +220,9 @@ class Trainer(ABC, Generic[Config, Batch]):
         if torch.isfinite(torch.as_tensor(norm)):
             self.optimizer.step()
         self.optimizer.zero_grad()
-        terms |= self.opponents_step()
+        if self.opponent is not None:
+            seed = self.config.seed, self.step, self.fabric.global_rank
+            terms |= self.opponent.learn(*seed)
         decay = min(self.config.average, (1 + self.step) / (10 + self.step))
         update_average(self.average, self.network, decay)
         terms["loss"] = loss
@@ -236,18 +244,22 @@ class Trainer(ABC, Generic[Config, Batch]):
                 )
             self._curve.add_scores(self.step, scores)
             state: dict[str, Any] = {"step": self.step, "elapsed": self.elapsed}
-            state |= {name: part.state_dict() for name, part in self.state_parts().items()}
+            state |= {name: part.state_dict() for name, part in self._state_parts().items()}
             scratch = self.folder / "state.pt.partial"
             torch.save(state | {"recent": self._recent}, scratch)
             scratch.replace(self.folder / "state.pt")
         self._saved = self.step
         self.fabric.barrier()
 
+    def _state_parts(self) -> dict[str, Any]:
+        parts = {name: getattr(self, name) for name in ("network", "average", "optimizer")}
+        return parts if self.opponent is None else parts | {"opponent": self.opponent}
+
     def _resume(self) -> None:
         path = self.folder / "state.pt"
         if path.is_file():
             state = torch.load(path, weights_only=True, map_location=self.fabric.device)
-            for name, part in self.state_parts().items():
+            for name, part in self._state_parts().items():
                 part.load_state_dict(state[name])
             self.step, self.elapsed = state["step"], state["elapsed"]
             self._recent = state.get("recent", [])
