@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Literal
 
 from mpmesh_core.errors import UsageError
+from mpmesh_core.networks.refiner import RefinerConfig
+from mpmesh_core.networks.skeleton import SkeletonConfig
 from mpmesh_core.training.joint import JointTraining, train_joint
 from mpmesh_core.training.refiner import RefinerTraining, train_refiner
 from mpmesh_core.training.skeleton import SkeletonTraining, train_skeleton
@@ -48,13 +50,14 @@ def train_recipe(recipe: Recipe, tell: Callable[[str], None] = print) -> list[Pa
 
 
 def _check(recipe: Recipe) -> None:
-    networks = {
-        "skeleton.network": recipe.skeleton and recipe.skeleton.network,
-        "refiner.network": recipe.refiner and recipe.refiner.network,
-        "joint.network": recipe.joint and recipe.joint.network,
-        "joint.refiner": recipe.joint and recipe.joint.refiner,
-    }
-    stages = {name: network for name, network in networks.items() if network is not None}
+    stages: dict[str, SkeletonConfig | RefinerConfig] = {}
+    if recipe.skeleton is not None:
+        stages["skeleton.network"] = recipe.skeleton.network
+    if recipe.refiner is not None:
+        stages["refiner.network"] = recipe.refiner.network
+    if recipe.joint is not None:
+        stages["joint.network"] = recipe.joint.network
+        stages["joint.refiner"] = recipe.joint.refiner
     if not stages:
         raise UsageError("a recipe needs a stage: skeleton, refiner or joint")
     for name, network in stages.items():
