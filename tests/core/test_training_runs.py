@@ -26,7 +26,7 @@ from mpmesh_core.networks.refiner import RefinerConfig
 from mpmesh_core.training import skeleton_data
 from mpmesh_core.training.curve import Curve
 from mpmesh_core.training.refiner import RefinerTrainer, train_refiner
-from mpmesh_core.training.skeleton import SkeletonTrainer
+from mpmesh_core.training.skeleton import SkeletonTrainer, train_skeleton
 from mpmesh_core.training.skeleton_sources import scene_people
 
 HERE = Path(__file__).parent
