@@ -11,22 +11,32 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import roma
 import torch
+from torch import nn
 from training_samples import (
     CHANNELS,
     made_cache,
     refiner_training,
     skeleton_training,
     standing_scene,
+    truth_of,
 )
 
 from mpmesh_core.body import load_body
 from mpmesh_core.errors import MissingPackageError, UsageError
 from mpmesh_core.networks.refiner import RefinerConfig
+from mpmesh_core.networks.skeleton import SkeletonNetwork
+from mpmesh_core.refine import pose6d_from_rotations
 from mpmesh_core.training import skeleton_data
+from mpmesh_core.training.augment import NO_AUGMENT
 from mpmesh_core.training.curve import Curve
+from mpmesh_core.training.equations import Form
+from mpmesh_core.training.losses import RefinerLossWeights
 from mpmesh_core.training.refiner import RefinerTrainer, train_refiner
+from mpmesh_core.training.refiner_data import RefinerBatch
 from mpmesh_core.training.skeleton import SkeletonTrainer, train_skeleton
+from mpmesh_core.training.skeleton_losses import LossWeights
 from mpmesh_core.training.skeleton_sources import scene_people
 
 HERE = Path(__file__).parent
@@ -189,3 +199,85 @@ class TestProcesses:
             assert len(found) == len(expected) > 0
             for mine, other in zip(found, expected):
                 assert mine == pytest.approx(other, rel=2e-3, abs=1e-4), name
+
+
+class Patches(nn.Module):
+    """A backbone of two layers, in place of one that takes seconds a step."""
+
+    def __init__(self, lateral: int, top: int) -> None:
+        super().__init__()
+        self.fine, self.coarse = nn.Conv2d(3, lateral, 16, 16), nn.Conv2d(lateral, top, 2, 2)
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Maps at strides 16 and 32."""
+        lateral = self.fine(image).relu()
+        return lateral, self.coarse(lateral).relu()
+
+
+class SmallSkeleton(SkeletonTrainer):
+    """A skeleton network on `Patches`."""
+
+    def start(self) -> SkeletonNetwork:
+        network = super().start()
+        backbone = network.backbone
+        network.backbone = Patches(backbone.lateral_channels, backbone.top_channels)
+        return network
+
+
+def remaining(terms: list[dict[str, float]]) -> dict[str, float]:
+    """What is left of each loss term, 0..1."""
+    return {name: terms[-1][name] / first for name, first in terms[0].items() if first > 0}
+
+
+class TestOverfitting:
+    """Eight samples by heart: each loss term falls by 95 %."""
+
+    def test_skeleton(self, store: Path, tmp_path: Path) -> None:
+        steps = 250
+        weights = LossWeights(
+            absolute=1.0, projection=1.0, twist=1.0, shape=1.0, bones=0, likelihood=0, extra=0
+        )
+        config = skeleton_training(
+            tmp_path, store, steps=steps, batch=8, absolute_from=0.0, augment=NO_AUGMENT,
+            rate=2e-3, head_rate=4e-3, joint_rate=2e-3, weight_decay=0.0, weights=weights,
+            largest_gradient=None,
+            warmup=0.03, workers=0,
+        )  # fmt: skip
+        trainer = SmallSkeleton(config)
+        people, rng = skeleton_data.PeopleStore(store), np.random.default_rng(0)
+        samples = [people.crop(index, rng, NO_AUGMENT, config.size) for index in range(8)]
+        batch = {
+            name: torch.from_numpy(np.stack([sample[name] for sample in samples]))
+            for name in samples[0]
+        }
+        terms = [trainer.train_step(batch, step / steps) for step in range(steps)]
+        left = remaining(terms)
+        left.pop("spread_points")  # asks for a width that cells of this size cannot have
+        for name in ("relative_points", "image_final", "projection_points", "absolute",
+                     "twist", "shape"):  # fmt: skip
+            assert name in left
+        assert all(part < 0.05 for part in left.values()), left
+
+    @pytest.mark.parametrize("form", ("paper", "robust"))
+    def test_refiner(self, cache: Path, tmp_path: Path, form: Form) -> None:
+        steps = 250
+        weights = RefinerLossWeights(form=form, stay=0.0, pose=3.0, camera=0.3)
+        config = refiner_training(
+            tmp_path, cache, steps=steps, weights=weights, weight_decay=0.0, rate=5e-3,
+            largest_gradient=None,
+            network=RefinerConfig(
+                feature_channels=CHANNELS, width=64, layers=1, mlp=128, mask_ratio=0.0
+            ),
+        )  # fmt: skip
+        trainer = RefinerTrainer(config)
+        truth = truth_of(trainer.body, 8, depth=30.0)
+        start = trainer.network.example_inputs(8)
+        start["features"] = torch.randn(8, CHANNELS, 8, 8)
+        start["heatmaps"] = (20 * torch.randn(8, 24, 64)).softmax(2).unflatten(2, (8, 8))
+        turned = roma.rotvec_to_rotmat(0.3 * torch.randn(8, 24, 3)) @ truth.rotations
+        start["pose6d"], start["betas"] = pose6d_from_rotations(turned), 0 * truth.betas
+        batch = RefinerBatch(start, truth)
+        terms = [trainer.train_step(batch, step / steps) for step in range(steps)]
+        left = remaining(terms)
+        assert set(left) >= {"pose", "shape", "points", "image", "camera"}
+        assert all(part < 0.05 for part in left.values()), left

@@ -88,16 +88,17 @@ def standing_scene(seed: int, depth: float = 3.0) -> Scene:
     return Scene(image, CAMERA, [PersonTruth(rotations, betas, transl, box, box, 1.0)])
 
 
-def truth_of(body: BodyModel, people: int = 4) -> RefinerTruth:
-    """People straight ahead of their crop cameras."""
+def truth_of(body: BodyModel, people: int = 4, depth: float = 3.0) -> RefinerTruth:
+    """People straight ahead of their crop cameras at a depth [m], as large in all of them."""
     torch.manual_seed(0)
     rotations = roma.rotvec_to_rotmat(0.3 * torch.randn(people, 24, 3))
     betas, zero = torch.randn(people, 10), torch.zeros(people, 3)
     points = body(rotations, betas, zero, vertices=False).points
     coco = body.keypoints(rotations, betas, zero, "coco17") - points[:, :1]
     points = points - points[:, :1]
-    K = torch.tensor([[300.0, 0, 127.5], [0, 300, 127.5], [0, 0, 1]]).repeat(people, 1, 1)
-    ahead = torch.tensor([0.0, 0.0, 3.0])
+    focal = 100 * depth
+    K = torch.tensor([[focal, 0, 127.5], [0, focal, 127.5], [0, 0, 1]]).repeat(people, 1, 1)
+    ahead = torch.tensor([0.0, 0.0, depth])
     uv = [(x + ahead) @ K[0].T for x in (points, coco)]
     pixels, coco = (x[..., :2] / x[..., 2:] for x in uv)
     one = torch.ones(people)
