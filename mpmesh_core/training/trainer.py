@@ -221,8 +221,7 @@ class Trainer(ABC, Generic[Config, Batch]):
             self.optimizer.step()
         self.optimizer.zero_grad()
         if self.opponent is not None:
-            seed = self.config.seed, self.step, self.fabric.global_rank
-            terms |= self.opponent.learn(*seed)
+            terms |= self.opponent.learn(self.config.seed, self.step, self.fabric.global_rank)
         decay = min(self.config.average, (1 + self.step) / (10 + self.step))
         update_average(self.average, self.network, decay)
         terms["loss"] = loss
