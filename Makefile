@@ -18,7 +18,7 @@ $(VENV)/.ready: pyproject.toml setup.py
 	  || $(BIN)/pip install -q "torch==$(TORCH)+cpu" 2>/dev/null \
 	  || $(BIN)/pip install -q "torch==$(TORCH)+cpu" --index-url https://download.pytorch.org/whl/cpu 2>/dev/null \
 	  || $(BIN)/pip install -q "torch==$(TORCH)"
-	$(BIN)/pip install -q -e ".[dev,bag,datasets,evaluation,report,train,viewer]"
+	$(BIN)/pip install -q -e ".[dev,bag,datasets,evaluation,report,tensorboard,train,viewer]"
 	$(BIN)/pip install -q --no-deps "trackeval>=1.3,<2"  # its dependencies bring a second OpenCV
 	touch $@
 

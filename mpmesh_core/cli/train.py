@@ -10,12 +10,42 @@ from typing import Annotated, Literal
 
 import typer
 
-app = typer.Typer(no_args_is_help=True, help="Make training data and train the networks.")
+from mpmesh_core.errors import UsageError
+
+app = typer.Typer(help="Make training data and train the networks.")
 
 Config = Annotated[Path | None, typer.Option("--config", "-c", help="YAML file of settings.")]
 Settings = Annotated[
     list[str] | None, typer.Argument(help="key=value settings, later than the file's.")
 ]
+
+
+@app.callback(invoke_without_command=True)
+def recipe(
+    context: typer.Context,
+    config: Config = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value, later than the file's.")
+    ] = None,
+) -> None:
+    """Make training data and train the networks; without a command, all stages of a recipe.
+
+    Example: mpmesh train --config configs/paper.yaml --set joint.batch=16
+    """
+    if context.invoked_subcommand is not None:
+        if config is not None or settings:
+            raise UsageError(
+                f"give --config behind the command: mpmesh train {context.invoked_subcommand} -c"
+            )
+        return
+    if config is None:
+        typer.echo(context.get_help())
+        return
+    from mpmesh_core.training.recipe import Recipe, train_recipe
+    from mpmesh_core.training.settings import read_settings
+
+    for path in train_recipe(read_settings(Recipe, config, settings or ()), typer.echo):
+        typer.echo(path)
 
 
 @app.command("labels")

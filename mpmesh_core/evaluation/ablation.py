@@ -31,11 +31,11 @@ from mpmesh_core.networks.refiner import RefinerNetwork
 from mpmesh_core.outputs import prepare_folder, write_file
 from mpmesh_core.refine import rotations_from_pose6d
 from mpmesh_core.training.refiner import (
-    RefinerTrainer,
     RefinerTraining,
     cache_folder,
     make_caches,
     skeleton_path,
+    train_refiner,
 )
 from mpmesh_core.training.refiner_data import RefinerBatch, RefinerCache
 
@@ -176,12 +176,11 @@ def _remembered(path: Path, work: Callable[[], Errors]) -> Errors:
 def _train_and_measure(
     training: RefinerTraining, held_out: Sequence[RefinerCache], body: BodyModel
 ) -> Errors:
-    trainer = RefinerTrainer(training)
-    trainer.run()
-    network, _ = load_checkpoint(trainer.checkpoint())
+    path = train_refiner(training)
+    network, _ = load_checkpoint(path)
     assert isinstance(network, RefinerNetwork)
     errors = measure(network, held_out, body)
-    (trainer.folder / "state.pt").unlink(missing_ok=True)  # a finished run is not resumed
+    path.with_name("state.pt").unlink(missing_ok=True)  # a finished run is not resumed
     return errors
 
 

@@ -205,6 +205,7 @@ class SkeletonNetwork(nn.Module):
             self.backbone = ResNet("resnet34" if config.backbone == "resnet34" else "resnet50")
             channels, lateral = self.backbone.channels, 0
             self.neck = nn.Identity()
+        self.feature_channels = channels  # of F_img
         self.decoder = Decoder(channels, lateral, config.hidden)
         self.fine: FineMap | None = None
         if config.fine:

@@ -1,11 +1,12 @@
-"""losses: what the refiner is asked for (eq. 11-13 of the paper, without the discriminators).
+"""losses: what the refiner is asked for (eq. 11-13 of the paper; `adversary` adds 14 and 15).
 
-Norms instead of squares, so that the few people whom the skeleton network lost do not outweigh all
-others. Every term is in metres or close to it and averages over people with that label.
+Every term is in metres or close to it and averages over people with that label; the equations
+themselves are in `equations`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -14,20 +15,30 @@ from torch import Tensor
 from mpmesh_core.body import BodyModel
 from mpmesh_core.placement import place
 from mpmesh_core.refine import rotations_from_pose6d
+from mpmesh_core.training.equations import (
+    Form,
+    orthographic,
+    points_loss,
+    pose_loss,
+    shape_loss,
+    weighted_mean,
+)
 
 CROP_METRES = 2.2  # what the width of a crop counts for, as in the skeleton network's metric box
 
 
 @dataclass(frozen=True)
 class RefinerLossWeights:
-    """Weight of each term."""
+    """Weight of each term; the paper gives none."""
 
+    form: Form = "robust"  # how each term measures, see `equations`
     pose: float = 1.0  # eq. 12, first term, on rotation matrices
     shape: float = 0.05  # second
     points: float = 1.0  # eq. 13, first term
     image: float = 0.3  # second, in perspective: the body stands where its points fit best
     camera: float = 0.1  # second, orthographic as in the paper: this trains the camera
     stay: float = 0.01  # keeps the residual small where nothing else speaks
+    adversarial: float = 0.0  # eq. 15; needs `real_poses`
 
 
 @dataclass(frozen=True)
@@ -50,6 +61,7 @@ def refiner_losses(
     truth: RefinerTruth,
     body: BodyModel,
     weights: RefinerLossWeights,
+    deceive: Callable[[Tensor, Tensor], Tensor] | None = None,
     size: int = 256,
 ) -> dict[str, Tensor]:
     """All terms of L_Ref, weighted; their sum is the loss.
@@ -60,51 +72,42 @@ def refiner_losses(
         truth: of the same people.
         body: the body model that poses and shapes speak of.
         weights: of the terms.
+        deceive: eq. 15 of rotations (B, 24, 3, 3) and betas, where it counts.
         size: side of the crops [px].
     """
     pose6d, betas = refined["refined_pose6d"].float(), refined["refined_betas"].float()
     rotations = rotations_from_pose6d(pose6d, truth.rotations)
     zero = torch.zeros_like(betas[:, :3])
     # Shape learns from its own truth alone: under an uncertain pose, points call for a dwarf.
-    shape = betas.detach()
+    shape = betas if weights.form == "paper" else betas.detach()
     points = body(rotations, shape, zero, vertices=False).points
     coco = body.keypoints(rotations, shape, zero, "coco17") - points[:, :1]
     points = points - points[:, :1]
     pixel = CROP_METRES / size
     known, seen = truth.weight_3d, truth.weight_2d[:, None].expand(-1, points.shape[1])
     flat = orthographic(points, refined["refined_camera"].float(), size)
+    marked, form = truth.coco[..., 2], weights.form
+    standing = _reprojected(points, truth.pixels, seen, truth.K, size)
+    keypoints = _reprojected(coco, truth.coco[..., :2], marked, truth.K, size)
+    moved = (pose6d - start["pose6d"]).square().mean((1, 2))
+    moved = moved + (betas - start["betas"]).square().mean(1)
     errors = {
-        "pose": _mean((rotations - truth.rotations).flatten(2), known[:, None].expand(-1, 24)),
-        "shape": _mean(betas - truth.betas, known),
-        "points": _mean(points - truth.points, known[:, None].expand_as(seen)),
-        "image": pixel
-        * (
-            _mean(_reprojection(points, truth.pixels, seen, truth.K), seen)
-            + _mean(_reprojection(coco, truth.coco[..., :2], truth.coco[..., 2], truth.K),
-                    truth.coco[..., 2])
-        ),
-        "camera": pixel * _mean(flat - truth.pixels, seen),
-        "stay": (pose6d - start["pose6d"]).square().mean()
-        + (betas - start["betas"]).square().mean(),
-    }  # fmt: skip
+        "pose": pose_loss(rotations, truth.rotations, known, form),
+        "shape": shape_loss(betas, truth.betas, known),
+        "points": points_loss(points, truth.points, known[:, None].expand_as(seen), form),
+        "image": points_loss(pixel * standing, pixel * truth.pixels, seen, form)
+        + points_loss(pixel * keypoints, pixel * truth.coco[..., :2], marked, form),
+        "camera": points_loss(pixel * flat, pixel * truth.pixels, seen, form),
+        "stay": weighted_mean(moved, torch.ones_like(moved)),
+    }
+    if deceive is not None:
+        errors["adversarial"] = deceive(rotations, betas)
     return {name: getattr(weights, name) * error for name, error in errors.items()}
 
 
-def orthographic(points: Tensor, camera: Tensor, size: int) -> Tensor:
-    """Pi of eq. 13: points (B, J, 3) [m] under camera (s, tx, ty) to (B, J, 2) [crop px]."""
-    scale, shift = camera[:, None, :1], camera[:, None, 1:]
-    return (scale * (points[..., :2] + shift) + 1) * (size / 2) - 0.5
-
-
-def _reprojection(points: Tensor, pixels: Tensor, weight: Tensor, K: Tensor) -> Tensor:
-    """Error (B, J, 2) [px] of pelvis-relative points that stand where they fit the pixels best."""
-    root = place(points, pixels, weight, K).root
+def _reprojected(points: Tensor, pixels: Tensor, weight: Tensor, K: Tensor, size: int) -> Tensor:
+    """Pixels (B, J, 2) of pelvis-relative points that stand where they fit the labels best."""
+    root = place(points, pixels, weight, K, size=size).root
     standing = points + root.unsqueeze(1)
     projected = standing @ K.mT
-    return projected[..., :2] / projected[..., 2:].clamp_min(0.1) - pixels
-
-
-def _mean(errors: Tensor, weight: Tensor) -> Tensor:
-    """Weighted mean of the lengths of errors (..., D); 0 where nothing has a weight."""
-    lengths = (errors.square().sum(-1) + 1e-12).sqrt()
-    return (lengths * weight).sum() / weight.sum().clamp_min(1.0)
+    return projected[..., :2] / projected[..., 2:].clamp_min(0.1)

@@ -1,12 +1,12 @@
-"""refiner: trains the refiner on outputs of the skeleton network (eq. 11-13, section 3.3).
+"""refiner: trains the refiner on outputs of the skeleton network (eq. 11-15, section 3.3).
 
 `train_refiner(config)` first caches what the stages before the refiner make of all scenes, then
-runs as `trainer` says.
+runs as `trainer` says, with discriminators (`adversary`) where their loss has a weight.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -21,7 +21,8 @@ from mpmesh_core.engines import choose_backend, load_engine
 from mpmesh_core.evaluation.metrics import mpjpe, pa_mpjpe
 from mpmesh_core.networks.refiner import RefinerConfig, RefinerNetwork
 from mpmesh_core.refine import rotations_from_pose6d
-from mpmesh_core.training.losses import RefinerLossWeights, refiner_losses
+from mpmesh_core.training.adversary import Adversary, make_adversary
+from mpmesh_core.training.losses import RefinerLossWeights, RefinerTruth, refiner_losses
 from mpmesh_core.training.refiner_data import RefinerBatch, RefinerCache, cache_scenes, is_cache
 from mpmesh_core.training.scene import ShardFolder
 from mpmesh_core.training.trainer import Trainer, TrainingRun
@@ -42,50 +43,60 @@ class RefinerTraining(TrainingRun):
     batch: int = 64
     rate: float = 5e-4  # the paper's 5e-5 suits days on a GPU
     average: float = 0.995
+    largest_gradient: float | None = 1.0
     weights: RefinerLossWeights = field(default_factory=RefinerLossWeights)
+    real_poses: str | None = None  # data folder with mocap/, for the discriminators
+    discriminator_rate: float = 1e-4  # HMR's; the paper tells none
 
 
 class RefinerTrainer(Trainer[RefinerTraining, RefinerBatch]):
     """One run on cached scenes."""
 
-    largest_gradient = 1.0
+    opponent: Adversary | None
 
-    def __init__(self, config: RefinerTraining) -> None:
-        super().__init__(config)
+    def prepare(self) -> None:
+        """Body, caches and, where eq. 15 has a weight, discriminators."""
+        config = self.config
         self.body = load_body(config.body).to(self.fabric.device)
         self._caches = [RefinerCache(cache_folder(config, folder)) for folder in config.scenes]
         self._held_out = {f: RefinerCache(cache_folder(config, f)) for f in config.validation}
         self._shares = np.array(list(config.scenes.values())) / sum(config.scenes.values())
+        self.opponent = make_adversary(
+            self.fabric, config.weights, config.real_poses, config.discriminator_rate, self.body
+        )
 
     def start(self) -> RefinerNetwork:
         """A new network, which passes its input through."""
         return RefinerNetwork(self.config.network)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Parameters with and without weight decay: none on norms and biases."""
-        rate, decay = self.config.rate, self.config.weight_decay
-        matrices = [p for p in self.network.parameters() if p.ndim > 1]
-        vectors = [p for p in self.network.parameters() if p.ndim <= 1]
-        return [
-            {"params": matrices, "rate": rate, "weight_decay": decay},
-            {"params": vectors, "rate": rate, "weight_decay": 0.0},
-        ]
+        """No weight decay on norms and biases."""
+        return refiner_groups(self.network, self.config.rate, self.config.weight_decay)
 
     def batches(self, first: int) -> Iterator[RefinerBatch]:
         """Groups of people, each batch from one of the caches."""
         return (self.batch(step) for step in count(first))
 
     def batch(self, step: int) -> RefinerBatch:
-        """The batch of one step."""
-        rng = np.random.default_rng((self.config.seed, step, self.fabric.global_rank))
+        """The batch of one step; each device has its part of one draw."""
+        rng = np.random.default_rng((self.config.seed, step))
         cache = self._caches[int(rng.choice(len(self._caches), p=self._shares))]
-        batch = cache.sample(self.config.batch, self.config.network.max_people, rng)
+        part = self.fabric.global_rank, self.fabric.world_size
+        batch = cache.sample(self.config.batch, self.config.network.max_people, rng, part)
         return batch.to(self.fabric.device)
+
+    def epoch_steps(self) -> int:
+        """By the people of all caches."""
+        people = sum(cache.people for cache in self._caches)
+        return max(1, round(people / (self.config.batch * self.fabric.world_size)))
 
     def loss_terms(self, batch: RefinerBatch, progress: float) -> dict[str, Tensor]:
         """See `refiner_losses`."""
         refined = self.model(*batch.inputs.values())
-        return refiner_losses(refined, batch.inputs, batch.truth, self.body, self.config.weights)
+        deceive = None if self.opponent is None else self.opponent.deceive
+        return refiner_losses(
+            refined, batch.inputs, batch.truth, self.body, self.config.weights, deceive
+        )
 
     def validate(self) -> dict[str, dict[str, float]]:
         """Held-out errors, beside those of inverse kinematics alone."""
@@ -94,9 +105,9 @@ class RefinerTrainer(Trainer[RefinerTraining, RefinerBatch]):
             for folder, cache in self._held_out.items()
         }
 
-    def checkpoint(self) -> Path:
+    def checkpoints(self) -> dict[Path, Any]:
         """The file that training writes."""
-        return self.folder / f"refiner-{self.config.network.variant}.safetensors"
+        return {self.folder / f"refiner-{self.config.network.variant}.safetensors": self.average}
 
 
 @torch.inference_mode()
@@ -109,30 +120,45 @@ def evaluate_refiner(
         Means of `mpjpe_mm` and `pa_mpjpe_mm` (24 joints), `rotation_deg` (per local joint) and
         `betas`.
     """
-    size = network.config.max_people
-    device = body.v_template.device
+    size, device = network.config.max_people, body.v_template.device
+    runs = (people.to(device) for people in cache.in_order(batch, size))
+    return mean_errors(
+        ((run.inputs, network(*run.inputs.values()), run.truth) for run in runs), body
+    )
+
+
+def mean_errors(
+    runs: Iterable[tuple[dict[str, Tensor], dict[str, Tensor], RefinerTruth]], body: BodyModel
+) -> dict[str, float]:
+    """What `evaluate_refiner` returns, from inputs and outputs of a refiner and their truth."""
     rows: dict[str, list[Tensor]] = {}
-    for people in cache.in_order(batch, size):
-        people = people.to(device)
-        inputs = people.inputs
-        refined = network(*inputs.values())
-        known = people.truth.weight_3d > 0
+    for inputs, refined, truth in runs:
+        known = (truth.weight_3d > 0).cpu()
         results = {
             "ik": (inputs["pose6d"], inputs["betas"]),
             "refined": (refined["refined_pose6d"], refined["refined_betas"]),
         }
         for name, (pose6d, betas) in results.items():
-            errors = _errors(pose6d, betas, people, body)
+            errors = _errors(pose6d, betas, truth, body)
             for error, values in errors.items():
-                rows.setdefault(f"{name}_{error}", []).append(values.cpu()[known.cpu()])
+                rows.setdefault(f"{name}_{error}", []).append(values.cpu()[known])
     return {name: round(float(torch.cat(values).mean()), 3) for name, values in rows.items()}
 
 
+def refiner_groups(network: RefinerNetwork, rate: float, decay: float) -> list[dict[str, Any]]:
+    """Groups for the optimiser: weight decay on matrices only."""
+    matrices = [p for p in network.parameters() if p.ndim > 1]
+    vectors = [p for p in network.parameters() if p.ndim <= 1]
+    return [
+        {"params": matrices, "rate": rate, "weight_decay": decay},
+        {"params": vectors, "rate": rate, "weight_decay": 0.0},
+    ]
+
+
 def _errors(
-    pose6d: Tensor, betas: Tensor, people: RefinerBatch, body: BodyModel
+    pose6d: Tensor, betas: Tensor, truth: RefinerTruth, body: BodyModel
 ) -> dict[str, Tensor]:
     """Errors (M,) of each person."""
-    truth = people.truth
     rotations = rotations_from_pose6d(pose6d, truth.rotations)
     posed = body(rotations, betas, torch.zeros_like(betas[:, :3]), vertices=False)
     joints, target = posed.joints.cpu().numpy(), truth.points[:, :24].cpu().numpy()
@@ -179,4 +205,4 @@ def train_refiner(config: RefinerTraining) -> Path:
     make_caches(config)
     trainer = RefinerTrainer(config)
     trainer.run()
-    return trainer.checkpoint()
+    return next(iter(trainer.checkpoints()))

@@ -33,7 +33,7 @@ Array = np.ndarray
 LEAST_VISIBLE = 0.15  # part of a person below which no detector would have found it
 BOX_JITTER = 0.06  # of shift and size of a box, as a part of its longer side
 _STAGES = ("skeleton", "placed")  # joints before there is a body
-_TRUTH = ("rotations", "betas", "points", "weight_3d", "pixels", "weight_2d", "coco", "K")
+TRUTH = ("rotations", "betas", "points", "weight_3d", "pixels", "weight_2d", "coco", "K")
 
 
 def cache_scenes(
@@ -80,7 +80,7 @@ def _read_scene(
     people = [person for person in scene.people if person.visibility > LEAST_VISIBLE]
     if not people:
         return None
-    boxes = np.stack([_detected(person, scene.camera, rng) for person in people])
+    boxes = np.stack([detected_box(person, scene.camera, rng) for person in people])
     crops = look_at(boxes, scene.camera)
     pixels = crop_images(scene.image, scene.camera, crops)
     found = read_crops(skeleton, pixels.float())
@@ -95,12 +95,12 @@ def _read_scene(
         "skeleton": found.points3d[:, :24],
         "placed": points[:, :24] - points[:, :1],
         "pelvis": (crops.R_crop_cam.mT @ points[:, 0].unsqueeze(-1)).squeeze(-1),
-        **_truth(people, scene.camera, crops, body),
+        **crop_truth(people, scene.camera, crops, body),
     }
     return {name: value[finite] for name, value in row.items()} if finite.any() else None
 
 
-def _detected(person: PersonTruth, camera: Camera, rng: np.random.Generator) -> Array:
+def detected_box(person: PersonTruth, camera: Camera, rng: np.random.Generator) -> Array:
     """A box as a detector might give it: the person's part of the picture, jittered."""
     low, high = person.box[:2], person.box[2:]
     limit = np.array((camera.width - 1, camera.height - 1), np.float32)
@@ -110,10 +110,10 @@ def _detected(person: PersonTruth, camera: Camera, rng: np.random.Generator) -> 
     return np.concatenate((low + shift - grow / 2, high + shift + grow / 2)).astype(np.float32)
 
 
-def _truth(
+def crop_truth(
     people: list[PersonTruth], camera: Camera, crops: CropCameras, body: BodyModel
 ) -> dict[str, Tensor]:
-    """`RefinerTruth` of one picture's people, by field."""
+    """`RefinerTruth` of one picture's people, by field; and `root` (P, 3) [m], their pelvis."""
     rotations = torch.from_numpy(np.stack([p.rotations for p in people])).float()
     betas = torch.from_numpy(np.stack([p.betas for p in people])).float()
     transl = torch.from_numpy(np.stack([p.transl for p in people])).float()
@@ -133,6 +133,7 @@ def _truth(
         "weight_2d": known * in_front,
         "coco": _coco(people, camera, crops),
         "K": crops.K,
+        "root": pelvis[..., 0],
     }
 
 
@@ -162,7 +163,7 @@ class RefinerBatch:
     def to(self, device: torch.device) -> RefinerBatch:
         """The same batch on another device."""
         inputs = {name: value.to(device) for name, value in self.inputs.items()}
-        truth = {name: getattr(self.truth, name).to(device) for name in _TRUTH}
+        truth = {name: getattr(self.truth, name).to(device) for name in TRUTH}
         joints = {name: value.to(device) for name, value in self.joints.items()}
         return RefinerBatch(inputs, RefinerTruth(**truth), joints)
 
@@ -191,18 +192,32 @@ class RefinerCache:
         """Number of pictures."""
         return len(self.pictures)
 
-    def sample(self, people: int, size: int, rng: np.random.Generator) -> RefinerBatch:
+    @property
+    def people(self) -> int:
+        """Number of people."""
+        return len(self._features)
+
+    def sample(
+        self,
+        people: int,
+        size: int,
+        rng: np.random.Generator,
+        part: tuple[int, int] = (0, 1),
+    ) -> RefinerBatch:
         """Random pictures with at least so many people; context is drawn from each picture.
 
         Args:
-            people: number of people at least.
+            people: number of people at least, times the devices.
             size: people in one run, the target included (N of the paper).
             rng: draws pictures and contexts.
+            part: rank and number of devices; each takes every so many of the drawn pictures.
         """
+        rank, devices = part
         chosen: list[Array] = []
-        while sum(map(len, chosen)) < people:
+        while sum(map(len, chosen)) < people * devices or len(chosen) < devices:
             chosen.append(self.pictures[int(rng.integers(len(self)))])
-        return self._batch(chosen, size, rng)
+        rngs = rng.spawn(len(chosen))
+        return self._batch(chosen[rank::devices], size, rngs[rank::devices])
 
     def in_order(self, people: int, size: int) -> Iterable[RefinerBatch]:
         """All pictures once, each person with its nearest."""
@@ -216,9 +231,10 @@ class RefinerCache:
             yield self._batch(chosen, size, None)
 
     def _batch(
-        self, pictures: list[Array], size: int, rng: np.random.Generator | None
+        self, pictures: list[Array], size: int, rngs: list[np.random.Generator] | None
     ) -> RefinerBatch:
-        context, valid = self._contexts(pictures, size, rng)
+        pelvis = [self._labels["pelvis"][picture] for picture in pictures]
+        context, valid = group(pelvis, size, rngs)
         rows = np.concatenate(pictures)
         labels = {name: torch.from_numpy(values[rows]) for name, values in self._labels.items()}
         inputs = {
@@ -230,27 +246,36 @@ class RefinerCache:
             "context": torch.from_numpy(context),
             "valid": torch.from_numpy(valid),
         }
-        truth = RefinerTruth(**{name: labels[name] for name in _TRUTH})
+        truth = RefinerTruth(**{name: labels[name] for name in TRUTH})
         joints = {name: labels[name] for name in _STAGES if name in labels}
         return RefinerBatch(inputs, truth, joints)
 
-    def _contexts(
-        self, pictures: list[Array], size: int, rng: np.random.Generator | None
-    ) -> tuple[Array, Array]:
-        """Rows of the batch that each person reads: at random with `rng`, else the nearest."""
-        count = sum(map(len, pictures))
-        context, valid = np.zeros((count, size), np.int64), np.zeros((count, size), bool)
-        first = 0
-        for picture in pictures:
-            pelvis = self._labels["pelvis"][picture]
-            for place_in_picture in range(len(picture)):
-                distance = np.linalg.norm(pelvis - pelvis[place_in_picture], axis=1)
-                order = np.argsort(distance, kind="stable")
-                others = order[order != place_in_picture]
-                if rng is not None:
-                    others = rng.permutation(others)
-                read = np.concatenate(([place_in_picture], others))[:size]
-                row = first + place_in_picture
-                context[row, : len(read)], valid[row, : len(read)] = first + read, True
-            first += len(picture)
-        return context, valid
+
+def group(
+    pictures: list[Array], size: int, rngs: list[np.random.Generator] | None
+) -> tuple[Array, Array]:
+    """Whom each person of several pictures is refined with (section 3.3).
+
+    Args:
+        pictures: pelvis positions (P, 3) [m] of each picture's people.
+        size: people in one run, the target included (N of the paper).
+        rngs: one a picture, to draw the others at random as in training; None: the nearest.
+
+    Returns:
+        context (M, size) int64, rows of all people, the person itself first; valid (M, size) bool.
+    """
+    count = sum(map(len, pictures))
+    context, valid = np.zeros((count, size), np.int64), np.zeros((count, size), bool)
+    first = 0
+    for picture, pelvis in enumerate(pictures):
+        for target in range(len(pelvis)):
+            distance = np.linalg.norm(pelvis - pelvis[target], axis=1)
+            order = np.argsort(distance, kind="stable")
+            others = order[order != target]
+            if rngs is not None:
+                others = rngs[picture].permutation(others)
+            read = np.concatenate(([target], others))[:size]
+            row = first + target
+            context[row, : len(read)], valid[row, : len(read)] = first + read, True
+        first += len(pelvis)
+    return context, valid

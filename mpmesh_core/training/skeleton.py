@@ -9,26 +9,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from mpmesh_core.errors import WeightsError
 from mpmesh_core.networks.checkpoint import load_checkpoint
 from mpmesh_core.networks.mobilenet import MobileNet
 from mpmesh_core.networks.skeleton import PointMaps, SkeletonConfig, SkeletonNetwork
 from mpmesh_core.training.augment import AugmentConfig
+from mpmesh_core.training.loading import from_step
 from mpmesh_core.training.skeleton_data import PeopleStore
 from mpmesh_core.training.skeleton_losses import LossWeights, skeleton_losses
 from mpmesh_core.training.skeleton_validation import validate_skeleton
 from mpmesh_core.training.trainer import Trainer, TrainingRun
 
-_ENDLESS = 1 << 40  # steps
-_AHEAD = 2  # batches a worker
+Kind = TypeVar("Kind", bound=nn.Module)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,48 +61,36 @@ class _Predict(nn.Module):
 
 
 class Batches(Dataset[dict[str, Tensor]]):
-    """Batches by step number."""
+    """Batches by step number, of which each device has its part."""
 
-    def __init__(self, config: SkeletonTraining, rank: int) -> None:
-        self._config, self._rank = config, rank
+    def __init__(self, config: SkeletonTraining, rank: int = 0, devices: int = 1) -> None:
+        self._config, self._rank, self._devices = config, rank, devices
         self._stores = [PeopleStore(folder) for folder in config.stores]
         self._shares = np.array(list(config.stores.values())) / sum(config.stores.values())
 
-    def __reduce__(self) -> tuple[type[Batches], tuple[SkeletonTraining, int]]:
+    def __reduce__(self) -> tuple[type[Batches], tuple[SkeletonTraining, int, int]]:
         """Workers open the stores anew instead of getting a copy of the pictures."""
-        return Batches, (self._config, self._rank)
+        return Batches, (self._config, self._rank, self._devices)
+
+    @property
+    def people(self) -> int:
+        """How many there are in all stores."""
+        return sum(map(len, self._stores))
 
     def __getitem__(self, step: int) -> dict[str, Tensor]:
         """The batch of one step."""
         config = self._config
-        rng = np.random.default_rng((config.seed, step, self._rank))
-        counts = rng.multinomial(config.batch, self._shares)
-        samples = [
-            store.crop(int(rng.integers(len(store))), rng, config.augment, config.size)
-            for store, count in zip(self._stores, counts)
-            for _ in range(count)
-        ]
+        rng = np.random.default_rng((config.seed, step))
+        stores = rng.choice(len(self._stores), config.batch * self._devices, p=self._shares)
+        samples = []
+        for place in range(self._rank, len(stores), self._devices):
+            own, store = (
+                np.random.default_rng((config.seed, step, place)),
+                self._stores[stores[place]],
+            )
+            index = int(own.integers(len(store)))
+            samples.append(store.crop(index, own, config.augment, config.size))
         return {name: torch.from_numpy(np.stack([s[name] for s in samples])) for name in samples[0]}
-
-    def from_step(self, first: int) -> Iterator[dict[str, Tensor]]:
-        """Batches without end, made ahead by worker processes."""
-        workers = self._config.workers
-        loader = DataLoader(
-            self,
-            batch_size=None,
-            sampler=range(first, _ENDLESS),
-            num_workers=workers,
-            prefetch_factor=_AHEAD if workers else None,
-            worker_init_fn=_one_thread,
-            # a forked process waits for ever for the threads that OpenCV had before
-            multiprocessing_context="spawn" if workers else None,
-            pin_memory=self._config.accelerator == "cuda",
-        )
-        yield from loader
-
-
-def _one_thread(worker: int) -> None:
-    cv2.setNumThreads(1)
 
 
 def freeze_early(network: SkeletonNetwork, stages: int) -> None:
@@ -123,50 +110,34 @@ def freeze_early(network: SkeletonNetwork, stages: int) -> None:
 class SkeletonTrainer(Trainer[SkeletonTraining, dict[str, Tensor]]):
     """One run on stores of people."""
 
-    largest_gradient = 5.0
-
     def start(self) -> SkeletonNetwork:
         """A checkpoint's network, or a new one; early stages frozen."""
-        network = _starting_network(self.config).to(self.fabric.device)
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        freeze_early(network, self.config.frozen_stages)
-        if self.config.frozen_stages and isinstance(network.backbone, MobileNet):
-            network.backbone.fuse_early(self.config.frozen_stages)
-        return network
+        return starting_skeleton(self.config, self.fabric.device)
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         """Each part at its own rate; no decay on norms and biases."""
-        config = self.config
-        rates = {
-            "backbone": config.rate,
-            "joints": config.joint_rate,
-        }
-        groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
-        for name, parameter in self.network.named_parameters():
-            if parameter.requires_grad:
-                rate = rates.get(name.split(".")[0], config.head_rate)
-                groups.setdefault((rate, parameter.ndim > 1), []).append(parameter)
-        return [
-            {
-                "params": parameters,
-                "rate": rate,
-                "weight_decay": config.weight_decay if matrix else 0.0,
-            }
-            for (rate, matrix), parameters in groups.items()
-        ]
+        return skeleton_groups(self.network, self.config)
 
     def training_module(self) -> nn.Module:
         """The network with the points of all conventions."""
         return _Predict(self.network)
 
+    def prepare(self) -> None:
+        """Open the stores."""
+        self._batches = Batches(self.config, self.fabric.global_rank, self.fabric.world_size)
+
     def train_mode(self) -> None:
         """Training mode, but for what is frozen."""
-        self.network.train()
+        super().train_mode()
         freeze_early(self.network, self.config.frozen_stages)
 
     def batches(self, first: int) -> Iterator[dict[str, Tensor]]:
         """Crops from all stores."""
-        return Batches(self.config, self.fabric.global_rank).from_step(first)
+        return from_step(self._batches, first, self.config)
+
+    def epoch_steps(self) -> int:
+        """By the people of all stores."""
+        return max(1, round(self._batches.people / (self.config.batch * self.fabric.world_size)))
 
     def loss_terms(self, batch: dict[str, Tensor], progress: float) -> dict[str, Tensor]:
         """See `skeleton_losses`."""
@@ -185,22 +156,60 @@ class SkeletonTrainer(Trainer[SkeletonTraining, dict[str, Tensor]]):
             for folder in self.config.validation
         }
 
-    def checkpoint(self) -> Path:
+    def checkpoints(self) -> dict[Path, Any]:
         """The file that training writes."""
-        return self.folder / "skeleton.safetensors"
+        return {self.folder / "skeleton.safetensors": self.average}
 
 
 def train_skeleton(config: SkeletonTraining) -> Path:
     """Train, or resume, and return the path of the checkpoint."""
     trainer = SkeletonTrainer(config)
     trainer.run()
-    return trainer.checkpoint()
+    return next(iter(trainer.checkpoints()))
 
 
-def _starting_network(config: SkeletonTraining) -> SkeletonNetwork:
-    if config.start is None:
-        return SkeletonNetwork(config.network)
-    network, _ = load_checkpoint(config.start)
-    if not isinstance(network, SkeletonNetwork):
-        raise WeightsError(f"{config.start} holds a {type(network).__name__}")
+def starting_skeleton(config: SkeletonTraining, device: torch.device) -> SkeletonNetwork:
+    """A checkpoint's network, or a new one, its early stages frozen.
+
+    Raises:
+        WeightsError: the checkpoint is of another kind.
+    """
+    network = SkeletonNetwork(config.network)
+    if config.start is not None:
+        network = checkpoint_of(config.start, SkeletonNetwork)
+    network.to(device)
+    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    freeze_early(network, config.frozen_stages)
+    if config.frozen_stages and isinstance(network.backbone, MobileNet):
+        network.backbone.fuse_early(config.frozen_stages)
+    return network
+
+
+def skeleton_groups(network: SkeletonNetwork, config: SkeletonTraining) -> list[dict[str, Any]]:
+    """Groups for the optimiser: each part at its own rate; no decay on norms and biases."""
+    rates = {"backbone": config.rate, "joints": config.joint_rate}
+    groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            rate = rates.get(name.split(".")[0], config.head_rate)
+            groups.setdefault((rate, parameter.ndim > 1), []).append(parameter)
+    return [
+        {
+            "params": parameters,
+            "rate": rate,
+            "weight_decay": config.weight_decay if matrix else 0.0,
+        }
+        for (rate, matrix), parameters in groups.items()
+    ]
+
+
+def checkpoint_of(path: str, kind: type[Kind]) -> Kind:
+    """The network of a checkpoint, which must be of that class.
+
+    Raises:
+        WeightsError: it is not.
+    """
+    network, _ = load_checkpoint(path)
+    if not isinstance(network, kind):
+        raise WeightsError(f"{path} holds a {type(network).__name__}")
     return network

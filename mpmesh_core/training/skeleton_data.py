@@ -38,7 +38,7 @@ FLIPS = {"points": POINT_FLIP, "lsp": LSP_FLIP, "coco": COCO_FLIP, "mediapipe": 
 MARGIN = 1.25  # crop side over box side, as `mpmesh_core.crop.look_at` takes it
 _PATCH_SIDE = 288.0  # [px] that a box with its margin takes at most in a stored patch
 _PATCH_CONTEXT = 1.4  # patch side over crop side
-_OUTSIDE_PX = 8.0  # 2D labels count up to this far beyond the crop [px of a 256 px crop]
+OUTSIDE_PX = 8.0  # 2D labels count up to this far beyond the crop [px of a 256 px crop]
 
 
 @dataclass
@@ -202,7 +202,7 @@ def aim_crop(box: Array, K: Array, size: int, roll: float) -> tuple[Array, Array
 def _carry(labels: dict[str, Array], R: Array, H: Array, size: int) -> dict[str, Array]:
     """Labels of a patch seen by a crop camera turned by R, pixels moved by H."""
     carried = dict(labels)
-    limit = _OUTSIDE_PX * size / 256
+    limit = OUTSIDE_PX * size / 256
     for name in FLIPS:
         points = labels[f"{name}3d"].copy()
         points[:, :3] = points[:, :3] @ R.T

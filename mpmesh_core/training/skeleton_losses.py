@@ -16,17 +16,27 @@ from torch import Tensor
 from mpmesh_core.joints import POINT_PARENTS
 from mpmesh_core.networks.skeleton import CONFIDENCE_SCALE_PX, EXTRA_POINTS, PointMaps
 from mpmesh_core.placement import place
+from mpmesh_core.training.equations import (
+    Form,
+    absolute_loss,
+    angle_loss,
+    image_loss,
+    projection_loss,
+    relative_loss,
+    shape_loss,
+    weighted_centre,
+    weighted_mean,
+)
 
-_CERTAIN_DEPTH = 10.0  # [m]
 _SPREAD_METRES, _SPREAD_PX = 0.14, 9.0  # wanted width of heatmaps; px of a 256 px crop
 _LOG_CONFIDENCE_PX = math.log(CONFIDENCE_SCALE_PX)
-_FARTHEST_OFF = 2.0  # [m]; an error beyond that pulls no more
 
 
 @dataclass(frozen=True)
 class LossWeights:
-    """Weight of each term."""
+    """Weight of each term; the paper gives none."""
 
+    form: Form = "robust"  # how the absolute term measures, see `equations`
     relative: float = 1.0  # eq. 7, second term
     bones: float = 1.0  # the same on the vectors between neighbours, of the final points
     image: float = 1.0  # third
@@ -51,17 +61,15 @@ def point_losses(
         pixel: metres that a pixel counts for.
     """
     weight3d, weight2d = points3d[..., 3], points2d[..., 2]
-    relative = centred(maps.points3d, weight3d) - centred(points3d[..., :3], weight3d)
     error2d = maps.points2d - points2d[..., :2]
-    seen = orthographic(maps.points3d[..., :2], points2d[..., :2], weight2d)
     offset = weighted_centre(maps.points3d.detach() - points3d[..., :3], weight3d)
     moved, width = points3d[..., :3] + offset, _SPREAD_PX * (2.2 / 256) / pixel
     return {
         "spread": spread_loss(maps.marginals3d, maps.centres3d, moved, _SPREAD_METRES, weight3d)
         + spread_loss(maps.marginals2d, maps.centres2d, points2d[..., :2], width, weight2d),
-        "relative": weighted_mean(relative.abs().sum(-1), weight3d),
-        "image": weighted_mean(error2d.abs().sum(-1), weight2d) * pixel,
-        "projection": weighted_mean((seen - points2d[..., :2]).abs().sum(-1), weight2d) * pixel,
+        "relative": relative_loss(maps.points3d, points3d[..., :3], weight3d),
+        "image": image_loss(maps.points2d, points2d[..., :2], weight2d) * pixel,
+        "projection": projection_loss(maps.points3d, points2d[..., :2], weight2d) * pixel,
         "likelihood": likelihood_loss(error2d, maps.log_scale, weight2d, pixel),
     }
 
@@ -76,17 +84,16 @@ def final_losses(
         points3d, points2d, pixel: as in `point_losses`.
     """
     weight3d, weight2d = points3d[..., 3], points2d[..., 2]
-    relative = centred(found["points3d"], weight3d) - centred(points3d[..., :3], weight3d)
-    parents = list(POINT_PARENTS[1:])
-    bones = relative[:, 1:] - relative[:, parents]
+    error3d, parents = found["points3d"] - points3d[..., :3], list(POINT_PARENTS[1:])
+    bones = error3d[:, 1:] - error3d[:, parents]
     error2d = found["points2d"] - points2d[..., :2]
     log_scale = (1 / found["confidence"].clamp(1e-4, 1 - 1e-4) - 1).log() + _LOG_CONFIDENCE_PX
     return {
-        "relative": weighted_mean(relative.abs().sum(-1), weight3d),
+        "relative": relative_loss(found["points3d"], points3d[..., :3], weight3d),
         "bones": weighted_mean(
             bones.abs().sum(-1), torch.minimum(weight3d[:, 1:], weight3d[:, parents])
         ),
-        "image": weighted_mean(error2d.abs().sum(-1), weight2d) * pixel,
+        "image": image_loss(found["points2d"], points2d[..., :2], weight2d) * pixel,
         "likelihood": likelihood_loss(error2d, log_scale, weight2d, pixel),
     }
 
@@ -122,42 +129,24 @@ def skeleton_losses(
         losses = point_losses(points, labels[f"{name}3d"], labels[f"{name}2d"], pixel)
         terms |= {f"{k}_{name}": v * share * getattr(weights, k) for k, v in losses.items()}
     twist, betas = labels["twist"], labels["betas"]
-    error = (found["twist"] - twist[..., :2]).square().sum(-1).clamp(min=1e-8).sqrt()
-    terms["twist"] = weighted_mean(error, twist[..., 2]) * weights.twist
-    error = (found["betas"] - betas[:, :10]).square().sum(-1).clamp(min=1e-8).sqrt()
-    terms["shape"] = weighted_mean(error, betas[:, 10]) * weights.shape
-    error = absolute_loss(found, labels, size) if absolute else betas.new_zeros(())
+    terms["twist"] = weights.twist * angle_loss(found["twist"], twist[..., :2], twist[..., 2])
+    terms["shape"] = weights.shape * shape_loss(found["betas"], betas[:, :10], betas[:, 10])
+    error = placed_loss(found, labels, size, weights.form) if absolute else betas.new_zeros(())
     terms["absolute"] = error * weights.absolute
     return terms
 
 
-def absolute_loss(found: dict[str, Tensor], labels: dict[str, Tensor], size: int) -> Tensor:
-    """L1 of the placed skeleton [m]; depth counts less beyond 10 m, where it is guesswork."""
+def placed_loss(
+    found: dict[str, Tensor], labels: dict[str, Tensor], size: int, form: Form = "robust"
+) -> Tensor:
+    """`absolute_loss` of the skeleton where `placement` stands it."""
     weight = found["confidence"].detach().square()
     placed = place(found["points3d"], found["points2d"], weight, labels["K"], size=size)
     truth = labels["points3d"][..., :3]
     root, trust = labels["root"][:, None, :3], labels["root"][:, 3] * placed.ok
     truth = truth - truth[:, :1] + root
-    error = (found["points3d"] + placed.root[:, None] - truth).abs().clamp(max=_FARTHEST_OFF)
-    damping = (_CERTAIN_DEPTH / root[..., 2].clamp(min=_CERTAIN_DEPTH))[..., None]
-    error = torch.cat((error[..., :2], error[..., 2:] * damping), -1).sum(-1)
-    return weighted_mean(error, labels["points3d"][..., 3] * trust[:, None])
-
-
-def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:
-    """Mean of values (...) under weights (...); 0 where all weights are 0."""
-    return (values * weights).sum() / weights.sum().clamp(min=1.0)
-
-
-def weighted_centre(points: Tensor, weight: Tensor) -> Tensor:
-    """(N, 1, D) mean of each person's points (N, J, D) under weights (N, J)."""
-    total = weight.sum(-1)[..., None, None].clamp(min=1e-6)
-    return (points * weight[..., None]).sum(-2, keepdim=True) / total
-
-
-def centred(points: Tensor, weight: Tensor) -> Tensor:
-    """(N, J, D) points less the weighted mean (N, J) of each person."""
-    return points - weighted_centre(points, weight)
+    points = found["points3d"] + placed.root[:, None]
+    return absolute_loss(points, truth, labels["points3d"][..., 3] * trust[:, None], form)
 
 
 def spread_loss(
@@ -186,17 +175,3 @@ def spread_loss(
         target = wanted.log_softmax(-1)
         errors = errors + (target.exp() * (target - (found + 1e-9).log())).sum(-1)
     return weighted_mean(errors, weight)
-
-
-def orthographic(points: Tensor, pixels: Tensor, weight: Tensor) -> Tensor:
-    """Pi of eq. 7: the scale and shift that lay points (N, J, 2) over pixels (N, J, 2) best.
-
-    The fit is not differentiated through, so the network cannot please it by shrinking.
-    """
-    with torch.no_grad():
-        shift = weighted_centre(pixels, weight)
-        flat, target = centred(points, weight), pixels - shift
-        across = (weight[..., None] * flat * target).sum((-2, -1))
-        within = (weight[..., None] * flat.square()).sum((-2, -1))
-        scale = (across / within.clamp(min=1e-4)).clamp(min=1.0)[:, None, None]
-    return centred(points, weight) * scale + shift

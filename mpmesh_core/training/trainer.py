@@ -1,29 +1,36 @@
 """trainer: what the runs of skeleton and refiner have in common.
 
-A run goes to the end of its schedule and writes a CSV curve, checkpoints of the averaged weights,
-held-out scores, and a state from which it resumes. The schedule counts steps, or minutes on
-machines whose speed nobody knows. Subclasses say what is trained, on what, and on which loss.
+A run goes to the end of its schedule and writes a curve, checkpoints of the averaged weights,
+held-out scores, and a state from which it resumes. The schedule counts steps, epochs, or minutes
+on machines whose speed nobody knows. Subclasses say what is trained, on what, and on which loss.
+
+Whatever is random depends on seed, step and rank only, so a run that was killed goes on with the
+curve that it would have had. On several devices (also those that torchrun starts) each takes its
+part of one large batch, and losses are means over all of it; only batch norms see their own part,
+unless they are synchronised or frozen.
 """
 
 from __future__ import annotations
 
 import copy
-import csv
-import json
+import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 import torch
 from lightning import Fabric
 from rich.progress import Progress
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
+from mpmesh_core.errors import UsageError
 from mpmesh_core.networks.checkpoint import save_checkpoint
+from mpmesh_core.training.curve import Curve
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,12 +39,18 @@ class TrainingRun:
 
     output: str  # folder for curve, checkpoint and state
     steps: int = 10_000
-    minutes: float | None = None  # end the schedule by the clock instead of by steps
+    epochs: float | None = None  # end the schedule after so many passes over the data instead
+    minutes: float | None = None  # ... or by the clock
     batch: int = 32  # per device
+    optimizer: Literal["adamw", "adam"] = "adamw"
+    schedule: Literal["one_cycle", "exponential"] = "one_cycle"
     rate: float = 1e-3  # highest learning rate
+    decay: float = 0.9  # of the rate, an epoch (exponential)
     weight_decay: float = 0.02
-    warmup: float = 0.05  # part of the schedule
-    average: float = 0.998  # decay of the averaged weights
+    warmup: float = 0.05  # part of the schedule (one_cycle)
+    largest_gradient: float | None = 5.0  # norm to which gradients are clipped
+    average: float = 0.998  # decay of the averaged weights; 0: no averaging
+    norms: Literal["batch", "synchronised", "frozen"] = "batch"  # statistics of batch norms
     seed: int = 0
     devices: int = 1
     accelerator: str = "cpu"
@@ -46,6 +59,7 @@ class TrainingRun:
     workers: int = 1  # processes that make batches ahead, per device
     save_every: int = 500  # [steps]
     log_every: int = 20  # [steps]
+    tensorboard: bool = False  # events beside curve.csv
 
 
 Config = TypeVar("Config", bound=TrainingRun)
@@ -71,30 +85,43 @@ def update_average(average: nn.Module, network: nn.Module, decay: float) -> None
             mean.copy_(value)
 
 
+class Opponent(Protocol):
+    """What learns against the network, after each of its steps."""
+
+    def learn(self, *seed: int) -> dict[str, Tensor]:
+        """One step of its own; losses for the curve."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
 class Trainer(ABC, Generic[Config, Batch]):
     """One run: network, optimiser, averaged weights, step count."""
 
-    largest_gradient: ClassVar[float]  # norm to which gradients are clipped
+    opponent: Opponent | None = None  # `prepare` sets it
 
     def __init__(self, config: Config) -> None:
         self.config = config
         torch.manual_seed(config.seed)
         torch.set_num_threads(config.threads)
-        self.fabric = Fabric(
-            accelerator=config.accelerator,
-            devices=config.devices,
-            strategy="ddp" if config.devices > 1 else "auto",
-            precision=config.precision,  # type: ignore[arg-type]
-        )
-        self.fabric.launch()
+        self.fabric = _fabric(config)
         self.network = self.start()
+        if config.norms == "synchronised":
+            self.network = _synchronised(self.network, self.fabric)
         self.average: Any = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.average.to(self.fabric.device)
-        optimizer = torch.optim.AdamW(self.parameter_groups(), fused=True)
+        kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+        optimizer = kind(self.parameter_groups(), fused=True)
         self.model, self.optimizer = self.fabric.setup(self.training_module(), optimizer)
         self.step, self.elapsed, self._saved = 0, 0.0, -1
+        self._recent: list[dict[str, float]] = []
         self.folder = Path(config.output)
+        self.prepare()
         self._resume()
+        alone = self.fabric.is_global_zero
+        self._curve = Curve(self.folder, self.step, config.tensorboard) if alone else None
 
     @abstractmethod
     def start(self) -> Any:
@@ -102,7 +129,14 @@ class Trainer(ABC, Generic[Config, Batch]):
 
     @abstractmethod
     def parameter_groups(self) -> list[dict[str, Any]]:
-        """Groups for AdamW, each with its highest learning rate `rate`."""
+        """Groups for the optimiser, each with its highest learning rate `rate`."""
+
+    def prepare(self) -> None:
+        """Make what else the run needs, before its state is read."""
+
+    @abstractmethod
+    def epoch_steps(self) -> int:
+        """Steps in which everything is seen once, on average."""
 
     def training_module(self) -> nn.Module:
         """What a training step calls; the network itself unless a subclass wraps it."""
@@ -121,18 +155,21 @@ class Trainer(ABC, Generic[Config, Batch]):
         """Scores of the averaged weights, by the name of what was held out."""
 
     @abstractmethod
-    def checkpoint(self) -> Path:
-        """The file that training writes."""
+    def checkpoints(self) -> dict[Path, Any]:
+        """The files that training writes, each with its averaged network."""
 
     def train_mode(self) -> None:
-        """Put the network into training mode."""
+        """Put the network into training mode; frozen norms keep their statistics."""
         self.network.train()
+        if self.config.norms == "frozen":
+            for module in self.network.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
 
     def run(self, stop_at: int | None = None) -> None:
         """Train to the end of the schedule, or stop early at a step, to be resumed."""
         began, before = time.monotonic(), self.elapsed
         batches = self.batches(self.step)
-        recent: list[dict[str, float]] = []
         with Progress(disable=not self.fabric.is_global_zero) as bar:
             task = bar.add_task("training", total=1.0)
             for batch in batches:
@@ -140,13 +177,12 @@ class Trainer(ABC, Generic[Config, Batch]):
                 progress = self.progress()
                 if progress >= 1 or self.step == stop_at:
                     break
-                recent.append(self.train_step(batch, progress))
+                self._recent.append(self.train_step(batch, progress))
                 self.step += 1
-                told = f"step {self.step}, loss {recent[-1]['loss']:.4f}"
+                told = f"step {self.step}, loss {self._recent[-1]['loss']:.4f}"
                 bar.update(task, completed=progress, description=told)
                 if self.step % self.config.log_every == 0:
-                    self._log(recent)
-                    recent = []
+                    self._log()
                 if self.step % self.config.save_every == 0:
                     self.save()
         batches.close()  # type: ignore[attr-defined]
@@ -155,25 +191,37 @@ class Trainer(ABC, Generic[Config, Batch]):
 
     def progress(self) -> float:
         """How much of the schedule is done, 0..1; the same on all ranks."""
-        if self.config.minutes is None:
-            return self.step / self.config.steps
-        elapsed = self.fabric.broadcast(self.elapsed)
-        return elapsed / (60 * self.config.minutes)
+        if self.config.minutes is not None:
+            return self.fabric.broadcast(self.elapsed) / (60 * self.config.minutes)
+        if self.config.epochs is not None:
+            return self.step / (self.config.epochs * self.epoch_steps())
+        return self.step / self.config.steps
+
+    def rate_factor(self, progress: float) -> float:
+        """What the schedule makes of the highest learning rates."""
+        if self.config.schedule == "exponential":
+            return self.config.decay ** (self.step // self.epoch_steps())
+        return one_cycle(progress, self.config.warmup)
 
     def train_step(self, batch: Batch, progress: float = 0.0) -> dict[str, float]:
         """One step on one batch at a part of the schedule; returns the loss terms."""
-        factor = one_cycle(progress, self.config.warmup)
+        torch.manual_seed(_seed(self.config.seed, self.step, self.fabric.global_rank))
+        factor = self.rate_factor(progress)
         for group in self.optimizer.param_groups:
             group["lr"] = group["rate"] * factor
         self.train_mode()
         terms = self.loss_terms(batch, progress)
         loss = torch.stack(list(terms.values())).sum()
         self.fabric.backward(loss)
-        limit = self.largest_gradient
-        norm = self.fabric.clip_gradients(self.model, self.optimizer, max_norm=limit)
+        limit = self.config.largest_gradient
+        norm = self.fabric.clip_gradients(
+            self.model, self.optimizer, max_norm=float("inf") if limit is None else limit
+        )
         if torch.isfinite(torch.as_tensor(norm)):
             self.optimizer.step()
         self.optimizer.zero_grad()
+        if self.opponent is not None:
+            terms |= self.opponent.learn(self.config.seed, self.step, self.fabric.global_rank)
         decay = min(self.config.average, (1 + self.step) / (10 + self.step))
         update_average(self.average, self.network, decay)
         terms["loss"] = loss
@@ -181,47 +229,72 @@ class Trainer(ABC, Generic[Config, Batch]):
         return dict(zip(terms, values))
 
     def save(self) -> None:
-        """The state to resume from; then scores and checkpoint of the averaged weights."""
-        if self.fabric.is_global_zero:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            state: dict[str, Any] = {"step": self.step, "elapsed": self.elapsed}
-            parts = ("network", "average", "optimizer")
-            scratch = self.folder / "state.pt.partial"
-            torch.save(state | {part: getattr(self, part).state_dict() for part in parts}, scratch)
-            scratch.replace(self.folder / "state.pt")
+        """Scores and checkpoints of the averaged weights, and last the state to resume from."""
+        if self._curve is not None:
             scores = self.validate()
-            save_checkpoint(
-                self.checkpoint(),
-                self.average,
-                self.average.config_dict(),
-                steps=self.step,
-                metrics=scores,
-                training={k: v for k, v in asdict(self.config).items() if k != "output"},
-            )
-            with (self.folder / "validation.jsonl").open("a") as file:
-                for name, row in scores.items():
-                    file.write(json.dumps({"step": self.step, "of": name, **row}) + "\n")
+            for path, network in self.checkpoints().items():
+                save_checkpoint(
+                    path,
+                    network,
+                    network.config_dict(),
+                    steps=self.step,
+                    metrics=scores,
+                    training={k: v for k, v in asdict(self.config).items() if k != "output"},
+                )
+            self._curve.add_scores(self.step, scores)
+            state: dict[str, Any] = {"step": self.step, "elapsed": self.elapsed}
+            state |= {name: part.state_dict() for name, part in self._state_parts().items()}
+            scratch = self.folder / "state.pt.partial"
+            torch.save(state | {"recent": self._recent}, scratch)
+            scratch.replace(self.folder / "state.pt")
         self._saved = self.step
         self.fabric.barrier()
+
+    def _state_parts(self) -> dict[str, Any]:
+        parts = {name: getattr(self, name) for name in ("network", "average", "optimizer")}
+        return parts if self.opponent is None else parts | {"opponent": self.opponent}
 
     def _resume(self) -> None:
         path = self.folder / "state.pt"
         if path.is_file():
             state = torch.load(path, weights_only=True, map_location=self.fabric.device)
-            for part in ("network", "average", "optimizer"):
-                getattr(self, part).load_state_dict(state[part])
+            for name, part in self._state_parts().items():
+                part.load_state_dict(state[name])
             self.step, self.elapsed = state["step"], state["elapsed"]
+            self._recent = state.get("recent", [])
+            self._saved = self.step
 
-    def _log(self, recent: list[dict[str, float]]) -> None:
-        if not self.fabric.is_global_zero:
-            return
+    def _log(self) -> None:
+        """Means since the last line, over all devices."""
+        rows = torch.tensor([list(row.values()) for row in self._recent], dtype=torch.float64)
+        means = self.fabric.all_reduce(rows.mean(0).to(self.fabric.device, torch.float32))
         row: dict[str, float] = {"step": self.step, "seconds": round(self.elapsed, 1)}
-        row |= {name: round(float(np.mean([r[name] for r in recent])), 5) for name in recent[0]}
-        self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / "curve.csv"
-        fresh = not path.is_file()
-        with path.open("a", newline="") as file:
-            writer = csv.DictWriter(file, list(row))
-            if fresh:
-                writer.writeheader()
-            writer.writerow(row)
+        row |= {k: round(v, 5) for k, v in zip(self._recent[0], torch.as_tensor(means).tolist())}
+        self._recent = []
+        if self._curve is not None:
+            self._curve.add(row)
+
+
+def _fabric(config: TrainingRun) -> Fabric:
+    """Devices as configured, or as torchrun started them; already launched."""
+    devices = int(os.environ.get("LOCAL_WORLD_SIZE", config.devices))
+    nodes = int(os.environ.get("WORLD_SIZE", devices)) // devices
+    fabric = Fabric(
+        accelerator=config.accelerator,
+        devices=devices,
+        num_nodes=nodes,
+        strategy="ddp" if devices * nodes > 1 else "auto",
+        precision=config.precision,  # type: ignore[arg-type]
+    )
+    fabric.launch()
+    return fabric
+
+
+def _synchronised(network: nn.Module, fabric: Fabric) -> Any:
+    if fabric.device.type != "cuda":
+        raise UsageError("norms=synchronised needs GPUs: use batch or frozen on a CPU")
+    return nn.SyncBatchNorm.convert_sync_batchnorm(network)
+
+
+def _seed(*parts: int) -> int:
+    return int(np.random.SeedSequence(parts).generate_state(1)[0])

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from refiner_samples import NETWORK, Noise, scenes
+from training_samples import NETWORK, Noise, scenes
 from typer.testing import CliRunner
 
 from mpmesh_core import cli

@@ -6,25 +6,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import roma
 import torch
-from refiner_samples import NETWORK, Noise, scenes
+from training_samples import NETWORK, Noise, refiner_training, scenes, truth_of
 
 from mpmesh_core.body import BodyModel, load_body
 from mpmesh_core.errors import MissingFileError
 from mpmesh_core.networks.checkpoint import load_checkpoint
 from mpmesh_core.networks.refiner import RefinerNetwork
 from mpmesh_core.refine import pose6d_from_rotations
-from mpmesh_core.training.losses import (
-    RefinerLossWeights,
-    RefinerTruth,
-    orthographic,
-    refiner_losses,
-)
+from mpmesh_core.training.equations import orthographic
+from mpmesh_core.training.losses import RefinerLossWeights, RefinerTruth, refiner_losses
 from mpmesh_core.training.refiner import (
     RefinerTrainer,
-    RefinerTraining,
-    cache_folder,
     evaluate_refiner,
     train_refiner,
 )
@@ -90,23 +83,6 @@ class TestCache:
             cache_scenes(tmp_path / "x", scenes((0, 0)), Noise(), body)
 
 
-def truth_of(body: BodyModel, people: int = 4) -> RefinerTruth:
-    """People straight ahead of their crop cameras."""
-    torch.manual_seed(0)
-    rotations = roma.rotvec_to_rotmat(0.3 * torch.randn(people, 24, 3))
-    betas, zero = torch.randn(people, 10), torch.zeros(people, 3)
-    points = body(rotations, betas, zero, vertices=False).points
-    coco = body.keypoints(rotations, betas, zero, "coco17") - points[:, :1]
-    points = points - points[:, :1]
-    K = torch.tensor([[300.0, 0, 127.5], [0, 300, 127.5], [0, 0, 1]]).repeat(people, 1, 1)
-    ahead = torch.tensor([0.0, 0.0, 3.0])
-    uv = [(x + ahead) @ K[0].T for x in (points, coco)]
-    pixels, coco = (x[..., :2] / x[..., 2:] for x in uv)
-    one = torch.ones(people)
-    labelled = torch.cat((coco, torch.ones_like(coco[..., :1])), -1)
-    return RefinerTruth(rotations, betas, points, one, pixels, one, labelled, K)
-
-
 class TestLosses:
     def test_truth_costs_nothing(self, body: BodyModel):
         truth = truth_of(body)
@@ -146,21 +122,10 @@ class TestLosses:
 
 
 class TestTraining:
-    def config(self, folder: Path, cache: Path, **changes: object) -> RefinerTraining:
-        """A run whose caches exist already."""
-        config = RefinerTraining(
-            output=str(folder), skeleton="", scenes={"made/scenes": 1.0},
-            validation=("made/scenes",), network=NETWORK, batch=8, rate=3e-3, log_every=5,
-            save_every=20, threads=1, **changes,
-        )  # fmt: skip
-        target = cache_folder(config, "made/scenes")
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if not target.exists():
-            target.symlink_to(cache)
-        return config
-
     def test_learns_and_beats_kinematics_alone(self, tmp_path: Path, cache: Path, body: BodyModel):
-        path = train_refiner(self.config(tmp_path, cache, steps=60))
+        path = train_refiner(
+            refiner_training(tmp_path, cache, validation=("made/scenes",), steps=60)
+        )
         network, metadata = load_checkpoint(path)
         scores = evaluate_refiner(network, RefinerCache(cache), body)
         assert scores["refined_mpjpe_mm"] < 0.9 * scores["ik_mpjpe_mm"]
@@ -174,15 +139,15 @@ class TestTraining:
         assert [json.loads(line)["step"] for line in lines] == [20, 40, 60]
 
     def test_resumes_where_it_was(self, tmp_path: Path, cache: Path):
-        straight = RefinerTrainer(self.config(tmp_path / "a", cache, steps=6))
+        straight = RefinerTrainer(refiner_training(tmp_path / "a", cache, steps=6))
         straight.run()
-        halted = RefinerTrainer(self.config(tmp_path / "b", cache, steps=6))
+        halted = RefinerTrainer(refiner_training(tmp_path / "b", cache, steps=6))
         torch.manual_seed(1)
         for step in range(3):
             halted.train_step(halted.batch(step))
             halted.step += 1
         halted.save()
-        resumed = RefinerTrainer(self.config(tmp_path / "b", cache, steps=6))
+        resumed = RefinerTrainer(refiner_training(tmp_path / "b", cache, steps=6))
         assert resumed.step == 3
         for name, value in resumed.network.state_dict().items():
             assert torch.equal(value, halted.network.state_dict()[name])

@@ -13,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from training_samples import skeleton_training, standing_scene
 
 from mpmesh_core.body import load_body
 from mpmesh_core.camera import Camera
@@ -34,58 +35,20 @@ from mpmesh_core.training import (
 )
 from mpmesh_core.training.labels import LabelledImage
 from mpmesh_core.training.labels.base import PersonLabel
-from mpmesh_core.training.scene import PersonTruth, Scene, encode_jpeg
+from mpmesh_core.training.scene import encode_jpeg
 from mpmesh_core.training.skeleton_sources import labelled_people, scene_people
 from mpmesh_core.training.skeleton_validation import validate_skeleton
 from mpmesh_core.training.trainer import one_cycle
 
-CAMERA = Camera.from_fov(320, 240, 60.0)
 HEAVY = augment.AugmentConfig(strong_roll=0.5, part=0.5, mirror=0.5, shift=0.2)
-
-
-def _scene(seed: int) -> Scene:
-    """One standing open body, its joints drawn as dots."""
-    rng = np.random.default_rng(seed)
-    body = load_body("open")
-    upright = np.diag([1.0, -1.0, -1.0])
-    turn = rng.uniform(-1, 1)
-    spin = np.array([[np.cos(turn), 0, np.sin(turn)], [0, 1, 0], [-np.sin(turn), 0, np.cos(turn)]])
-    rotations = np.tile(np.eye(3, dtype=np.float32), (24, 1, 1))
-    rotations[0] = upright @ spin
-    betas = rng.normal(0, 0.5, 10).astype(np.float32)
-    transl = np.array([rng.uniform(-0.3, 0.3), 0.2, 3.0], np.float32)
-    pose = [torch.from_numpy(a) for a in (rotations, betas, transl)]
-    px = CAMERA.project(body(*pose, vertices=False).points.numpy())
-    image = rng.integers(0, 80, (240, 320, 3), dtype=np.uint8)
-    for u, v in np.round(px).astype(int):
-        image[max(v - 2, 0) : v + 3, max(u - 2, 0) : u + 3] = (250, 200, 120)
-    box = np.concatenate((px.min(0) - 4, px.max(0) + 4)).astype(np.float32)
-    return Scene(image, CAMERA, [PersonTruth(rotations, betas, transl, box, box, 1.0)])
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("people")
-    scenes = [_scene(seed) for seed in range(6)]
+    scenes = [standing_scene(seed) for seed in range(6)]
     skeleton_data.write_people(folder, scene_people(scenes, load_body("open"), real=False))
     return folder
-
-
-def _config(store: Path, output: Path, **changes: object) -> skeleton.SkeletonTraining:
-    config = skeleton.SkeletonTraining(
-        output=str(output),
-        stores={str(store): 1.0},
-        network=SkeletonConfig(features=32, hidden=32),
-        steps=4,
-        batch=4,
-        size=64,
-        frozen_stages=0,
-        precision="32-true",
-        threads=1,
-        save_every=100,
-        log_every=2,
-    )
-    return replace(config, **changes)
 
 
 class TestPeopleStore:
@@ -112,7 +75,7 @@ class TestPeopleStore:
         np.testing.assert_allclose(crop["K"], truth.K[0], rtol=1e-4)
 
     def test_twist_labels_are_those_of_the_rotations(self, store: Path) -> None:
-        scene, body = _scene(0), load_body("open")
+        scene, body = standing_scene(0), load_body("open")
         person = scene.people[0]
         rest = body.rest_points(torch.from_numpy(person.betas))
         truth = twist_from_rotations(torch.from_numpy(person.rotations), rest)
@@ -251,9 +214,9 @@ class TestAbsoluteLoss:
             "points2d": labels["points2d"][..., :2],
             "confidence": torch.full((1, 29), 0.5),
         }
-        assert skeleton_losses.absolute_loss(found, labels, 256) < 2e-3
+        assert skeleton_losses.placed_loss(found, labels, 256) < 2e-3
         labels["root"][:, 2] += 1.0  # 3 m away, so depth counts fully
-        near = skeleton_losses.absolute_loss(found, labels, 256)
+        near = skeleton_losses.placed_loss(found, labels, 256)
         torch.testing.assert_close(near, torch.tensor(1.0), rtol=0, atol=5e-3)
 
     def test_has_a_gradient_where_nothing_can_be_placed(self, store: Path) -> None:
@@ -264,21 +227,24 @@ class TestAbsoluteLoss:
         points3d = torch.zeros(1, 29, 3, requires_grad=True)
         found = {"points3d": points3d, "points2d": torch.zeros(1, 29, 2)}
         found["confidence"] = torch.ones(1, 29)
-        skeleton_losses.absolute_loss(found, labels, 256).backward()
+        skeleton_losses.placed_loss(found, labels, 256).backward()
         assert points3d.grad is not None
         assert torch.isfinite(points3d.grad).all()
 
 
 class TestTraining:
     def test_a_few_steps_lower_the_loss(self, store: Path, tmp_path: Path) -> None:
-        config = _config(store, tmp_path, steps=40, warmup=0.01)
+        config = skeleton_training(tmp_path, store, steps=40, warmup=0.01)
         trainer = skeleton.SkeletonTrainer(replace(config, augment=augment.NO_AUGMENT))
-        batch = skeleton.Batches(trainer.config, 0)[0]
+        batch = skeleton.Batches(trainer.config)[0]
         losses = [trainer.train_step(batch, 0.3)["loss"] for _ in range(25)]
         assert np.mean(losses[-3:]) < 0.9 * losses[0]
 
     def test_resumed_equals_uninterrupted(self, store: Path, tmp_path: Path) -> None:
-        whole, parts = _config(store, tmp_path / "a"), _config(store, tmp_path / "b")
+        whole, parts = (
+            skeleton_training(tmp_path / "a", store),
+            skeleton_training(tmp_path / "b", store),
+        )
         skeleton.train_skeleton(whole)
         skeleton.SkeletonTrainer(parts).run(stop_at=2)
         path = skeleton.train_skeleton(parts)
@@ -289,7 +255,7 @@ class TestTraining:
             torch.testing.assert_close(second.state_dict()[name], value, msg=name)
 
     def test_curve_and_validation_are_written(self, store: Path, tmp_path: Path) -> None:
-        skeleton.train_skeleton(_config(store, tmp_path, validation=(str(store),)))
+        skeleton.train_skeleton(skeleton_training(tmp_path, store, validation=(str(store),)))
         with (tmp_path / "curve.csv").open() as file:
             rows = list(csv.DictReader(file))
         assert [row["step"] for row in rows] == ["2", "4"]
@@ -300,9 +266,9 @@ class TestTraining:
         assert 0 < scores["pa_mpjpe_mm"] <= 1.05 * scores["mpjpe_mm"]
 
     def test_frozen_stages_stay(self, store: Path, tmp_path: Path) -> None:
-        trainer = skeleton.SkeletonTrainer(_config(store, tmp_path, frozen_stages=2))
+        trainer = skeleton.SkeletonTrainer(skeleton_training(tmp_path, store, frozen_stages=2))
         before = {k: v.clone() for k, v in trainer.network.state_dict().items()}
-        trainer.train_step(skeleton.Batches(trainer.config, 0)[0])
+        trainer.train_step(skeleton.Batches(trainer.config)[0])
         after = trainer.network.state_dict()
         frozen = ("backbone.stem.", "backbone.stages.0.", "backbone.stages.1.")
         changed = {k for k in before if not torch.equal(before[k], after[k])}
@@ -310,7 +276,7 @@ class TestTraining:
         assert any(name.startswith("backbone.stages.2.") for name in changed)
 
     def test_frozen_stages_run_fused_and_say_the_same(self, store: Path, tmp_path: Path) -> None:
-        trainer = skeleton.SkeletonTrainer(_config(store, tmp_path, frozen_stages=2))
+        trainer = skeleton.SkeletonTrainer(skeleton_training(tmp_path, store, frozen_stages=2))
         backbone, image = trainer.network.backbone, torch.rand(1, 3, 64, 64) * 2 - 1
         parts = [backbone.stem, *backbone.stages[:2]]
         with torch.inference_mode():
@@ -322,9 +288,9 @@ class TestTraining:
         assert not any("fused" in name for name in trainer.network.state_dict())
 
     def test_nothing_is_fused_where_all_learn(self, store: Path, tmp_path: Path) -> None:
-        trainer = skeleton.SkeletonTrainer(_config(store, tmp_path))
+        trainer = skeleton.SkeletonTrainer(skeleton_training(tmp_path, store))
         stem = trainer.network.backbone.stem.conv.weight.clone()
-        trainer.train_step(skeleton.Batches(trainer.config, 0)[0])
+        trainer.train_step(skeleton.Batches(trainer.config)[0])
         assert not torch.equal(trainer.network.backbone.stem.conv.weight, stem)
 
     def test_a_start_of_another_kind_is_refused(self, store: Path, tmp_path: Path) -> None:
@@ -332,7 +298,7 @@ class TestTraining:
         path = tmp_path / "refiner.safetensors"
         save_checkpoint(path, refiner, refiner.config_dict())
         with pytest.raises(WeightsError, match="holds a RefinerNetwork"):
-            skeleton.SkeletonTrainer(_config(store, tmp_path / "b", start=str(path)))
+            skeleton.SkeletonTrainer(skeleton_training(tmp_path / "b", store, start=str(path)))
 
     def test_schedule_rises_and_ends_at_zero(self) -> None:
         rates = [one_cycle(p, 0.1) for p in np.linspace(0, 1, 101)]
@@ -341,7 +307,7 @@ class TestTraining:
         assert rates[-1] == pytest.approx(0.0, abs=1e-9)
 
     def test_validation_sees_nothing_wrong_in_the_truth(self, store: Path, tmp_path: Path) -> None:
-        network = skeleton.SkeletonTrainer(_config(store, tmp_path)).network.eval()
+        network = skeleton.SkeletonTrainer(skeleton_training(tmp_path, store)).network.eval()
         scores = validate_skeleton(network, skeleton_data.PeopleStore(store), 64, most=3)
         assert set(scores) == {"mpjpe_mm", "pa_mpjpe_mm"}  # no LSP labels here
 

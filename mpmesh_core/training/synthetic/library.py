@@ -64,7 +64,7 @@ class Library:
         textures = make_textures(rng, pictures + close)
         wardrobe = Wardrobe(body, _face_points(model))
         weights = np.array([0.5, 0.08, 0.42]) * [bool(pictures), bool(panoramas), True]
-        clips = _clips(config, body.point_mean) if config.data else []
+        clips = read_clips(config.data, body.point_mean, config.held_out) if config.data else []
         return cls(
             wardrobe, PoseBank(clips), ShapeBank(body), textures, pictures, panoramas, cut_outs,
             make_grain(rng), weights / weights.sum(),
@@ -127,11 +127,17 @@ def _panoramas(folder: Path) -> list[Array]:
     return [panorama[..., ::-1].copy() for panorama in stored if panorama is not None]
 
 
-def _clips(config: SyntheticConfig, rest_points: Array) -> list[Clip]:
-    assert config.data is not None
-    mocap = config.data / "mocap"
+def read_clips(data: Path, rest_points: Array, held_out: bool = False) -> list[Clip]:
+    """All recorded motions below a data folder's mocap/, without (or only) the held-out ones.
+
+    Args:
+        data: the data folder.
+        rest_points: (29, 3) rest points of the body that shall move.
+        held_out: give those kept for tests instead.
+    """
+    mocap = data / "mocap"
     clips = read_cmu(mocap / "cmu-expmap/cmu_mocap_expmap.tar.xz", rest_points, stride=8)
     clips += read_deepmimic(mocap / "deepmimic/deepmimic_motions.tar.xz", rest_points)
     clips += read_makehuman(mocap / "makehuman-poses", rest_points)
     kept = [any(part in clip.name for part in HELD_OUT_CLIPS) for clip in clips]
-    return [clip for clip, held_out in zip(clips, kept) if held_out == config.held_out]
+    return [clip for clip, apart in zip(clips, kept) if apart == held_out]

@@ -67,15 +67,16 @@ class PoseBank:
         return Pose(shake(rng, rotations, rng.choice([0.4, 1.0, 1.8])), pose.source, pose.seated)
 
     def _recorded(self, rng: Random) -> Pose:
-        name, rotations = self._frame(rng)
+        name, rotations = self.frame(rng)
         if rng.random() < 0.3:
-            _, other = self._frame(rng)
+            _, other = self.frame(rng)
             for arm in (LEFT_ARM, RIGHT_ARM):
                 if rng.random() < 0.6:
                     rotations[list(arm)] = other[list(arm)]
         return Pose(rotations, name)
 
-    def _frame(self, rng: Random) -> tuple[str, Array]:
+    def frame(self, rng: Random) -> tuple[str, Array]:
+        """A recorded pose (24, 3, 3) as it is, and its clip's name; activities in their shares."""
         group = self.groups[rng.choice(len(self.groups), p=self.shares)]
         clip = group[rng.integers(len(group))]
         return clip.name, clip.rotations[rng.integers(len(clip.rotations))].copy()
