@@ -111,7 +111,7 @@ class TestRun:
         def fail(*_: object) -> None:
             raise AssertionError("trained again")
 
-        monkeypatch.setattr(ablation, "RefinerTrainer", fail)
+        monkeypatch.setattr(ablation, "train_refiner", fail)
         again = run_ablation(replace(training, threads=2), seeds=2)
         assert summarise(again) == summarise(found)
         some = run_ablation(training, seeds=1, rows=["n1"])
