@@ -21,13 +21,19 @@ _SPARE = 4  # [px] rows or columns that some tools add or cut at the end
 _FAR = 600  # frames; further ahead than that, seeking beats reading
 
 
-def picture_size(path: Path) -> tuple[int, int]:
+def picture_size(path: Path, absent: tuple[int, int] | None = None) -> tuple[int, int]:
     """Width and height [px] of a JPEG or PNG from its header; others are decoded.
 
+    Args:
+        path: the picture.
+        absent: the answer where there is no such file.
+
     Raises:
-        MissingFileError: no such file.
+        MissingFileError: no such file, and no answer for that.
         InputError: no picture.
     """
+    if absent is not None and not path.exists():
+        return absent
     if not path.is_file():
         raise MissingFileError(f"image {path} does not exist")
     with path.open("rb") as file:

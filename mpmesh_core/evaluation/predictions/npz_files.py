@@ -10,24 +10,23 @@ joints are projected by the camera of the sequence.
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 
 from mpmesh_core.body import BodyModel
+from mpmesh_core.datasets.boxes import tight_boxes
 from mpmesh_core.datasets.record import FrameRecord
 from mpmesh_core.errors import InputError
 from mpmesh_core.evaluation.predictions.bodies import pose_bodies
+from mpmesh_core.evaluation.predictions.files import opening
 from mpmesh_core.evaluation.predictions.found import NOBODY, Found, frame_name
 from mpmesh_core.types import Array
 
-_SHAPES = {
-    "person": (1,), "joints2d": (2,), "joints3d": (3,), "vertices": (3,), "pose": (), "betas": (),
-    "transl": (), "image": (), "image_path": (), "coords3d_pred_world": (3,),
-}  # fmt: skip
+_NAMES = ("image", "image_path")
+_LEAST = {"joints2d": 2, "joints3d": 3, "vertices": 3, "coords3d_pred_world": 3}  # columns
+_ROWS = ("person", "pose", "betas", "transl", *_LEAST)
 _CONVENTIONS = {24: "smpl24", 17: "mpi17"}
 
 
@@ -86,7 +85,7 @@ class NpzRows:
             count=len(rows),
             joints=joints,
             points=points,
-            boxes=None if flat is None else np.concatenate([flat.min(1), flat.max(1)], axis=1),
+            boxes=None if flat is None else tight_boxes(flat),
             vertices=vertices,
             transl=arrays.get("transl"),
             identity=arrays["person"].astype(np.int64) if "person" in arrays else None,
@@ -105,15 +104,16 @@ class NpzRows:
 
 
 def _load(path: Path) -> dict[str, Array]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            found = {name: file[name] for name in _SHAPES if name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{path} is no readable .npz: {error}") from None
-    for name in ("joints2d", "joints3d", "vertices", "coords3d_pred_world"):
-        if name in found and found[name].ndim != 3:
-            raise InputError(f"{path}: '{name}' must be (N, J, 2 or 3), got {found[name].shape}")
+    with opening(str(path), ".npz"), np.load(path, allow_pickle=False) as file:
+        found = {name: file[name] for name in (*_NAMES, *_ROWS) if name in file.files}
+    for name, array in found.items():
+        if name in _LEAST and (array.ndim != 3 or array.shape[2] < _LEAST[name]):
+            columns = "2 or 3" if _LEAST[name] == 2 else "3"
+            raise InputError(f"{path}: '{name}' must be (N, J, {columns}), got {array.shape}")
+        if not array.ndim or (name in (*_NAMES, "person") and array.ndim != 1):
+            raise InputError(f"{path}: '{name}' must have a row a person, got {array.shape}")
+        if name in _ROWS and array.dtype.kind not in "fiu":
+            raise InputError(f"{path}: '{name}' must hold numbers, got {array.dtype}")
     return {
-        name: array.astype(np.float64) if array.dtype.kind == "f" else array
-        for name, array in found.items()
+        name: array.astype(np.float64) if name in _ROWS else array for name, array in found.items()
     }
