@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -16,7 +16,7 @@ import numpy as np
 
 from mpmesh_core.datasets.catalogue import DatasetInfo, place_of
 from mpmesh_core.datasets.matlab import load_mat
-from mpmesh_core.errors import InputError, MissingFileError, MissingPackageError, MPMeshError
+from mpmesh_core.errors import InputError, MissingFileError, MissingPackageError, refusing
 from mpmesh_core.types import Array
 
 
@@ -38,23 +38,12 @@ def home(info: DatasetInfo, root: Path | str, *inner: str) -> Path:
     return next((folder / name for name in inner if (folder / name).is_dir()), folder)
 
 
-@contextmanager
-def reading(info: DatasetInfo, path: Path) -> Iterator[None]:
-    """Turn whatever goes wrong inside into an InputError of one line about this file.
-
-    Damaged files make the format libraries raise almost anything, so everything is caught; none
-    of it is swallowed.
-    """
-    try:
-        yield
-    except MPMeshError:
-        raise
-    except Exception as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
-        raise InputError(
-            f"{info.title}: {path} is damaged or not in the official format ({reason}); "
-            f"get it again from {info.page}"
-        ) from error
+def reading(info: DatasetInfo, path: Path) -> AbstractContextManager[None]:
+    """Turn whatever goes wrong inside into an InputError of one line about this file."""
+    return refusing(
+        f"{info.title}: {path} is damaged or not in the official format",
+        f"; get it again from {info.page}",
+    )
 
 
 def finite(info: DatasetInfo, path: Path, shape: tuple[int, ...], values: Any) -> Array:

@@ -17,9 +17,8 @@ import numpy as np
 from mpmesh_core.body.pickles import read_arrays
 from mpmesh_core.camera import Camera
 from mpmesh_core.datasets.conventions import MPI17
-from mpmesh_core.errors import InputError
+from mpmesh_core.errors import InputError, refusing
 from mpmesh_core.evaluation.metrics import mpjpe, pa_mpjpe
-from mpmesh_core.evaluation.predictions.files import opening
 from mpmesh_core.joints import H36M_JOINTS
 from mpmesh_core.pipeline import Pipeline
 from mpmesh_core.sources.images import read_image
@@ -124,5 +123,5 @@ def _camera(parameters: dict[str, Array], image: Array) -> Camera:
 def _cameras(path: Path) -> dict:
     if not path.is_file():
         raise InputError(f"{path} does not exist; name the data folder with --data")
-    with opening(str(path), ".pkl of cameras"), path.open("rb") as file:
+    with refusing(f"{path} is no readable .pkl of cameras"), path.open("rb") as file:
         return read_arrays(file)

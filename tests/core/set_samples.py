@@ -80,8 +80,18 @@ def write_threedpw(root: Path, smpl: Path, frames: int = 3, people: int = 2, see
     return truth
 
 
-def write_mupots(root: Path, name: str = "TS1", frames: int = 3, people: int = 2, seed: int = 0):
-    """One sequence; returns 2D and 3D truth by frame and person: (F, P, 17, 2), (F, P, 17, 3)."""
+def write_mupots(
+    root: Path,
+    name: str = "TS1",
+    frames: int = 3,
+    people: int = 2,
+    seed: int = 0,
+    empty: bool = False,
+):
+    """One sequence; returns 2D and 3D truth by frame and person: (F, P, 17, 2), (F, P, 17, 3).
+
+    Person 1 of frame 0 isn't valid; with `empty` there is no label of that person.
+    """
     rng = np.random.default_rng(seed)
     joints = rng.normal(0, 300, (frames, people, 17, 3)) + [0, 0, 4000]
     pixels = joints[..., :2] / joints[..., 2:] * [800, 820] + [320, 250]
@@ -94,6 +104,10 @@ def write_mupots(root: Path, name: str = "TS1", frames: int = 3, people: int = 2
             "isValidFrame": np.uint8(index != (0, 1)),
         }
         labels[index] = (np.arange(17) % 5 == 0).astype(float)[None]
+    if empty:
+        for key in ("annot2", "annot3", "univ_annot3"):
+            cells[0, 1][key] = np.zeros((0, 0))
+        labels[0, 1] = np.zeros((0, 0))
     folder = root / name
     folder.mkdir(parents=True)
     savemat(folder / "annot.mat", {"annotations": cells})

@@ -14,11 +14,12 @@ from people_samples import random_person
 from real_samples import needs_samples
 from scipy.io import savemat
 from set_samples import posed, write_agora, write_mupots, write_smpl, write_threedpw
+from test_dataset_errors import DAMAGES, damage
 
 from mpmesh_core import cli
 from mpmesh_core.body import load_body
 from mpmesh_core.body.files import H36M_FILE
-from mpmesh_core.datasets import FrameRecord, mupots, read_dataset
+from mpmesh_core.datasets import DATASETS, FrameRecord, mupots, read_dataset
 from mpmesh_core.errors import InputError, MissingFileError, MPMeshError, UsageError
 from mpmesh_core.evaluation.by_pipeline import PipelinePeople
 from mpmesh_core.evaluation.predictions import frame_name, open_predictions
@@ -219,6 +220,11 @@ class TestMupots:
         assert [p.valid for p in records[0].people] == [True, False]
         assert person.points2d["mpi17"][5, 2] < person.points2d["mpi17"][4, 2]
 
+    def test_who_is_not_valid_may_have_no_labels(self, tmp_path: Path) -> None:
+        write_mupots(tmp_path / "MuPoTS-3D", empty=True)
+        lost = next(mupots.read_sequences(tmp_path, ["TS1"])).people[1]
+        assert not lost.valid and not lost.points2d and np.isnan(lost.box).all()
+
     def write_predictions(self, folder: Path, frames: dict[int, tuple]) -> Path:
         names = {f"TS1_img_{number:06d}": people for number, people in frames.items()}
         savemat(folder / "preds_2d_kpt_mupots.mat", {n: p for n, (p, _) in names.items()})
@@ -412,6 +418,48 @@ class TestBrokenFiles:
             list(reader(tmp_path))
         assert path in str(caught.value) and "\n" not in str(caught.value)
 
+    @pytest.mark.parametrize("kind", DAMAGES)
+    @pytest.mark.parametrize(
+        ("name", "path"),
+        [
+            ("3dpw", "3DPW/sequenceFiles/test/walk_00.pkl"),
+            ("mupots", "MuPoTS-3D/TS1/annot.mat"),
+            ("mupots", "MuPoTS-3D/TS1/occlusion.mat"),
+        ],
+    )
+    def test_damaged_truth(
+        self, tmp_path: Path, smpl: Path, name: str, path: str, kind: str
+    ) -> None:
+        if name == "3dpw":
+            write_threedpw(tmp_path / "3DPW", smpl)
+        else:
+            write_mupots(tmp_path / "MuPoTS-3D")
+        records = threedpw if name == "3dpw" else lambda root: mupots.read_sequences(root, ["TS1"])
+        file = tmp_path / path
+        file.write_bytes(damage(file.read_bytes(), kind))
+        try:
+            list(records(tmp_path))
+        except MPMeshError as error:
+            assert str(file) in str(error) and "\n" not in str(error)
+            assert DATASETS[name].page in str(error)
+        else:
+            assert kind.startswith("flips")
+
+    @pytest.mark.parametrize("name", ["3dpw", "mupots"])
+    def test_a_damaged_first_picture_is_not_one_of_unknown_size(
+        self, tmp_path: Path, smpl: Path, name: str
+    ) -> None:
+        if name == "3dpw":
+            write_threedpw(tmp_path / "3DPW", smpl)
+            picture, records = "3DPW/imageFiles/walk_00/image_00000.jpg", threedpw(tmp_path)
+        else:
+            write_mupots(tmp_path / "MuPoTS-3D")
+            picture = "MuPoTS-3D/TS1/img_000000.jpg"
+            records = mupots.read_sequences(tmp_path, ["TS1"])
+        garbage(tmp_path / picture)
+        with pytest.raises(InputError, match=re.escape(picture)):
+            next(records)
+
     def test_a_pickle_that_runs_code_is_refused(self, tmp_path: Path) -> None:
         class Harm:
             def __reduce__(self):
@@ -433,6 +481,10 @@ class TestBrokenFiles:
         (tmp_path / "AGORA").mkdir()
         with pytest.raises(MissingFileError, match="--body-vertices"):
             agora_body_vertices(tmp_path)
+        for wrong in (np.arange(3.0), np.array([-1, 5]), np.array([6890]), np.zeros((2, 2), int)):
+            np.save(tmp_path / "b.npy", wrong)
+            with pytest.raises(InputError, match=r"b\.npy"):
+                agora_body_vertices(tmp_path, tmp_path / "b.npy")
 
 
 class TestNames:
@@ -511,6 +563,32 @@ class TestCommand:
         assert "MuPoTS-3D" in printed and "matching: in the order of the truths" in printed
         assert json.loads(output.read_text())["figures"]["3DPCK, matched [%]"] == 100
         assert "<svg" in output.with_suffix(".html").read_text()
+
+    def test_the_root_may_be_the_set_itself(self, tmp_path: Path, monkeypatch, capfd) -> None:
+        pixels, joints = write_mupots(tmp_path / "MuPoTS-3D")
+        file = TestMupots().write_predictions(tmp_path, {0: (pixels[0], joints[0])})
+        words = "--predictions", file, "--sequence", "TS1"
+        for root in (tmp_path, tmp_path / "MuPoTS-3D"):
+            assert self.call(monkeypatch, "mupots", "--root", root, *words) == 0
+        monkeypatch.chdir(tmp_path / "MuPoTS-3D")
+        assert self.call(monkeypatch, "mupots", "--root", ".", *words) == 0
+        monkeypatch.setenv("MPMESH_DATASETS", str(tmp_path))
+        assert self.call(monkeypatch, "mupots", *words) == 0
+        assert "mpmesh: " not in capfd.readouterr().err
+
+    def test_wrong_usage(self, tmp_path: Path, monkeypatch, capfd) -> None:
+        write_mupots(tmp_path / "MuPoTS-3D")
+        words = "--root", tmp_path, "--predictions", "none.npz"
+        assert self.call(monkeypatch, "mupots", *words, "-o", tmp_path / "a.html") == 2
+        assert "beside it" in capfd.readouterr().err
+        vertices = tmp_path / "AGORA" / "body_verts_smpl.npy"
+        vertices.parent.mkdir()
+        np.save(vertices, np.arange(9))
+        rows = tmp_path / "rows.npz"
+        np.savez(rows, image=["a.png"])
+        words = "--root", tmp_path, "--predictions", rows, "--split", "test"
+        assert self.call(monkeypatch, "agora", *words) == 2
+        assert "only train, validation" in capfd.readouterr().err
 
     def test_what_is_missing_is_one_line(self, tmp_path: Path, monkeypatch, capfd) -> None:
         monkeypatch.setenv("MPMESH_SMPL_DIR", str(tmp_path / "smpl"))

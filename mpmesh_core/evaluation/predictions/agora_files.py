@@ -18,7 +18,7 @@ from mpmesh_core.body import BodyModel
 from mpmesh_core.datasets.agora import WIDTH
 from mpmesh_core.datasets.boxes import tight_boxes
 from mpmesh_core.datasets.record import FrameRecord
-from mpmesh_core.errors import InputError, MPMeshError
+from mpmesh_core.errors import InputError, refusing
 from mpmesh_core.evaluation.agora import JOINTS
 from mpmesh_core.evaluation.predictions.bodies import pose_bodies
 from mpmesh_core.evaluation.predictions.files import Pickles
@@ -59,33 +59,33 @@ class AgoraFiles:
             return NOBODY
         scale = record.width / WIDTH
         people = [self._person(name) for name in names]
-        points = np.stack([person[0][:JOINTS] for person in people])
-        boxes = np.stack([tight_boxes(person[0]) for person in people])
-        joints = np.stack([person[1] for person in people])
+        if len({vertices.shape for _, _, vertices in people}) > 1:
+            raise InputError(f"{self._pickles.source(names[0])}: its picture has unlike bodies")
+        points = np.stack([points[:JOINTS] for points, _, _ in people])
+        boxes = np.stack([tight_boxes(points) for points, _, _ in people])
         return Found(
             count=len(people),
-            joints={"smpl24": joints},
+            joints={"smpl24": np.stack([joints for _, joints, _ in people])},
             points={"smpl24": scale * points},
             boxes=scale * boxes,
-            vertices=np.stack([person[2] for person in people]),
+            vertices=np.stack([vertices for _, _, vertices in people]),
         )
 
     def _person(self, name: str) -> tuple[Array, Array, Array]:
         """All 2D points, 24 joints and the mesh."""
         source, content = self._pickles.source(name), self._pickles.read(name)
-        try:
+        meshed = {"allSmplJoints3d", "verts"} <= set(content)
+        if "joints" not in content:
+            raise InputError(f"{source} has no 'joints', as AGORA's format has it")
+        if not meshed and "params" not in content:
+            raise InputError(f"{source} has neither 'params' nor 'allSmplJoints3d' and 'verts'")
+        with refusing(f"{source} is not of AGORA's format"):
             points = _rows(content["joints"], source, "joints")[:, :2]
-            if "allSmplJoints3d" in content and "verts" in content:
+            if meshed:
                 joints = _rows(content["allSmplJoints3d"], source, "allSmplJoints3d")
                 vertices = np.asarray(content["verts"], np.float64).reshape(-1, 3)
             else:
                 joints, vertices = self._posed(content, source)
-        except MPMeshError:
-            raise
-        except KeyError as error:
-            raise InputError(f"{source} has no {error}, as AGORA's format has it") from None
-        except (ValueError, TypeError, IndexError, AttributeError) as error:
-            raise InputError(f"{source} is not of AGORA's format: {error}") from None
         if len(vertices) == 10475:
             raise InputError(f"{source} is an SMPL-X body; SMPL bodies are evaluated here")
         return points, joints[:JOINTS], vertices

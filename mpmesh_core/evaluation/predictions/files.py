@@ -1,33 +1,15 @@
-"""predictions.files: opening files of predictions; whatever is wrong with one becomes one line."""
+"""predictions.files: MATLAB files and pickles of predictions; one line for what is wrong."""
 
 from __future__ import annotations
 
 import io
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from mpmesh_core.body.pickles import read_arrays
 from mpmesh_core.datasets.matlab import load_mat
-from mpmesh_core.errors import InputError, MPMeshError
-
-
-@contextmanager
-def opening(source: str, kind: str) -> Iterator[None]:
-    """Turn whatever goes wrong inside into an InputError: `source` is no readable `kind`.
-
-    Damaged files make the format libraries raise almost anything, so everything is caught; none
-    of it is swallowed.
-    """
-    try:
-        yield
-    except MPMeshError:
-        raise
-    except Exception as error:
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
-        raise InputError(f"{source} is no readable {kind}: {reason}") from error
+from mpmesh_core.errors import refusing
 
 
 def read_mat(path: Path) -> dict[str, Any]:
@@ -36,7 +18,7 @@ def read_mat(path: Path) -> dict[str, Any]:
     Raises:
         InputError: another file.
     """
-    with opening(str(path), ".mat file"):
+    with refusing(f"{path} is no readable .mat file"):
         return load_mat(path.read_bytes())
 
 
@@ -58,7 +40,7 @@ class Pickles:
         elif path.suffix == ".pkl":
             names = [""]  # path / "" is the path
         else:
-            with opening(str(path), ".zip"):
+            with refusing(f"{path} is no readable .zip"):
                 self._zip = zipfile.ZipFile(path)
                 names = [name for name in self._zip.namelist() if name.endswith(".pkl")]
         self.names = sorted(names)
@@ -73,7 +55,7 @@ class Pickles:
         Raises:
             InputError: anything else.
         """
-        with opening(self.source(name), ".pkl of arrays"):
+        with refusing(f"{self.source(name)} is no readable .pkl of arrays"):
             file = (self._path / name).open("rb") if self._zip is None else self._zip.open(name)
             with file:
                 return read_arrays(io.BytesIO(file.read()))

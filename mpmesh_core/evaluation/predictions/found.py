@@ -24,12 +24,11 @@ from mpmesh_core.datasets.record import FrameRecord
 from mpmesh_core.drawing import person_vertices
 from mpmesh_core.errors import InputError
 from mpmesh_core.joints import H36M_JOINTS
-from mpmesh_core.types import Array, Person
+from mpmesh_core.types import UNSEEN, Array, Person
 
 _NEAREST = {"neck": "thorax", "head": "nose"}
 MPI17_OF_H36M = tuple(H36M_JOINTS.index(_NEAREST.get(name, name)) for name in MPI17)
 """MuPoTS' joints in terms of Human3.6M's, which has no neck and no middle of the head."""
-_UNSEEN = ("coasted", "lost")
 
 
 @dataclass(frozen=True)
@@ -110,7 +109,7 @@ def found_people(
         body: poses meshes where given.
         identity: whom of the truth each is meant to be.
     """
-    kept = [i for i, person in enumerate(people) if person.state not in _UNSEEN]
+    kept = [i for i, person in enumerate(people) if person.state not in UNSEEN]
     seen = [people[i] for i in kept]
     if not seen:
         return NOBODY

@@ -18,9 +18,8 @@ import numpy as np
 from mpmesh_core.body import BodyModel
 from mpmesh_core.datasets.boxes import tight_boxes
 from mpmesh_core.datasets.record import FrameRecord
-from mpmesh_core.errors import InputError
+from mpmesh_core.errors import InputError, refusing
 from mpmesh_core.evaluation.predictions.bodies import pose_bodies
-from mpmesh_core.evaluation.predictions.files import opening
 from mpmesh_core.evaluation.predictions.found import NOBODY, Found, frame_name
 from mpmesh_core.types import Array
 
@@ -104,7 +103,7 @@ class NpzRows:
 
 
 def _load(path: Path) -> dict[str, Array]:
-    with opening(str(path), ".npz"), np.load(path, allow_pickle=False) as file:
+    with refusing(f"{path} is no readable .npz"), np.load(path, allow_pickle=False) as file:
         found = {name: file[name] for name in (*_NAMES, *_ROWS) if name in file.files}
     for name, array in found.items():
         if name in _LEAST and (array.ndim != 3 or array.shape[2] < _LEAST[name]):

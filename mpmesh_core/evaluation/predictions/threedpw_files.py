@@ -15,9 +15,9 @@ import numpy as np
 
 from mpmesh_core.body import BodyModel
 from mpmesh_core.datasets.record import FrameRecord
-from mpmesh_core.errors import InputError
+from mpmesh_core.errors import InputError, refusing
 from mpmesh_core.evaluation.predictions.bodies import pose_bodies
-from mpmesh_core.evaluation.predictions.files import Pickles, opening
+from mpmesh_core.evaluation.predictions.files import Pickles
 from mpmesh_core.evaluation.predictions.found import NOBODY, Found
 from mpmesh_core.types import Array
 
@@ -46,7 +46,7 @@ class ThreedpwFiles:
             if sequence in self._sequences:
                 other = self._sequences[sequence][0]
                 raise InputError(f"{source} and {other} are both of the sequence {sequence}")
-            with opening(source, "3DPW file"):
+            with refusing(f"{source} is not of 3DPW's format"):
                 self._lengths[sequence] = max((len(rows) for rows in _main(content)), default=0)
             self._sequences[sequence] = source, content
         if not self._sequences:
@@ -66,7 +66,7 @@ class ThreedpwFiles:
         if record.sequence not in self._sequences:
             return NOBODY
         name, content = self._sequences[record.sequence]
-        with opening(name, "3DPW file"):
+        with refusing(f"{name} is not of 3DPW's format"):
             there = [
                 person
                 for person, rows in enumerate(_main(content))

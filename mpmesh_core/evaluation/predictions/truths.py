@@ -11,9 +11,8 @@ from mpmesh_core.body.files import SMPL_VERTICES, smpl_folder
 from mpmesh_core.datasets.agora import INFO
 from mpmesh_core.datasets.files import home
 from mpmesh_core.datasets.record import SmplLabel
-from mpmesh_core.errors import InputError, MissingFileError
+from mpmesh_core.errors import InputError, MissingFileError, refusing
 from mpmesh_core.evaluation.predictions.bodies import pose_bodies
-from mpmesh_core.evaluation.predictions.files import opening
 from mpmesh_core.types import Array
 
 REGRESSOR = "J_regressor_h36m.npy"
@@ -77,7 +76,7 @@ def agora_body_vertices(root: Path, path: Path | None = None) -> Array:
 def _load(path: Path, complaint: str, page: str, option: str) -> Array:
     if not path.is_file():
         raise MissingFileError(f"{path}: {complaint}; get it from {page} or give {option} FILE")
-    with opening(str(path), ".npy"):
+    with refusing(f"{path} is no readable .npy"):
         rows = np.load(path, allow_pickle=False)
         if not isinstance(rows, np.ndarray):
             raise TypeError("several arrays")
