@@ -82,14 +82,14 @@ _ROWS = (
     ),
     DatasetInfo(
         "3dpw", "3D Poses in the Wild", "3DPW", "threedpw", ("train", "validation", "test"),
-        "SMPL, 2D", _RESEARCH, "https://virtualhumans.mpi-inf.mpg.de/3DPW/",
+        "SMPL, 3D, 2D", _RESEARCH, "https://virtualhumans.mpi-inf.mpg.de/3DPW/",
     ),
     DatasetInfo(
         "mupots", "MuPoTS-3D", "MuPoTS-3D", "mupots", ("test",), "3D, 2D", _RESEARCH,
         "https://vcai.mpi-inf.mpg.de/projects/SingleShotMultiPerson/",
     ),
     DatasetInfo(
-        "agora", "AGORA", "AGORA", "agora", ("train", "validation"), "SMPL, 2D",
+        "agora", "AGORA", "AGORA", "agora", ("train", "validation"), "3D, 2D, meshes",
         f"{_RESEARCH}, on request", "https://agora.is.tue.mpg.de/",
     ),
 )  # fmt: skip
