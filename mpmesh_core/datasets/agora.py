@@ -1,6 +1,6 @@
 """datasets.agora: AGORA, rendered scans of people with SMPL truth; for evaluation.
 
-In   data frames "with SMPL joints and vertices" (SPLIT_*_withjv.pkl) anywhere under ROOT, and
+In   data frames "with SMPL joints and vertices" (SPLIT_*_withjv.pkl) anywhere in AGORA/, and
      the pictures (.png, 3840 x 2160 or 1280 x 720), likewise
 Out  FrameRecords: 24 SMPL joints in 2D and 3D, meshes (6890, 3), occlusion, children, camera
 

@@ -1,6 +1,7 @@
 """datasets.mupots: MuPoTS-3D, 20 clips of several people with markerless 3D joints; for evaluation.
 
-In   ROOT/TS1 ... TS20, each with annot.mat, occlusion.mat and img_000000.jpg, ...
+In   MuPoTS-3D/TS1 ... TS20 (also in MultiPersonTestSet/), each with annot.mat, occlusion.mat and
+     img_000000.jpg, ...
 Out  FrameRecords of 17 joints: `mpi17` in 2D (annot2) and 3D (annot3), and `mpi17_univ`
      (univ_annot3, all people brought to one height), which the protocol compares with
 

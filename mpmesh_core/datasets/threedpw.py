@@ -1,6 +1,6 @@
 """datasets.threedpw: 3DPW, outdoor people with IMU-fitted SMPL bodies; for evaluation.
 
-In   ROOT/sequenceFiles/{train,validation,test}/SEQUENCE.pkl, ROOT/imageFiles/SEQUENCE/image_N.jpg
+In   3DPW/sequenceFiles/{train,validation,test}/SEQUENCE.pkl, imageFiles/SEQUENCE/image_00000.jpg
 Out  FrameRecords: SMPL parameters in the camera frame, 24 joints, 18 OpenPose points, camera
 
 People are labelled in world coordinates and turned into the frame of the frame's camera pose.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,7 @@ from scipy.io import savemat
 from scipy.spatial.transform import Rotation
 
 from mpmesh_core.body import load_body
+from mpmesh_core.datasets import FrameRecord, read_dataset
 
 VERTICES = 97
 
@@ -149,3 +151,23 @@ def _pictures(folder: Path, name: str, count: int, size: tuple[int, int]) -> Non
     for number in range(count):
         grey = np.full((size[1], size[0], 3), 90 + number, np.uint8)
         cv2.imwrite(str(folder / name.format(number)), grey)
+
+
+def threedpw(root: Path) -> Iterator[FrameRecord]:
+    return read_dataset("3dpw", root, "test")
+
+
+def agora(root: Path) -> Iterator[FrameRecord]:
+    return read_dataset("agora", root, "validation")
+
+
+def pickled(path: Path, content: object) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(pickle.dumps(content))
+    return path
+
+
+def garbage(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"\x80\x02garbage" * 9)
+    return path
