@@ -24,8 +24,8 @@ from mpmesh_core.evaluation.predictions.found import NOBODY, Found, frame_name
 from mpmesh_core.types import Array
 
 _NAMES = ("image", "image_path")
-_LEAST = {"joints2d": 2, "joints3d": 3, "vertices": 3, "coords3d_pred_world": 3}  # columns
-_ROWS = ("person", "pose", "betas", "transl", *_LEAST)
+_COLUMNS = {"joints2d": (2, 3), "joints3d": (3,), "vertices": (3,), "coords3d_pred_world": (3,)}
+_ROWS = ("person", "pose", "betas", "transl", *_COLUMNS)
 _CONVENTIONS = {24: "smpl24", 17: "mpi17"}
 
 
@@ -51,7 +51,7 @@ class NpzRows:
             if len(array) != len(names):
                 raise InputError(f"{path}: '{name}' has {len(array)} rows, 'image' {len(names)}")
         if "coords3d_pred_world" in self._arrays:
-            self._arrays["joints3d"] = self._arrays.pop("coords3d_pred_world") / 1000
+            self._arrays["joints3d"] = self._arrays.pop("coords3d_pred_world").astype(float) / 1000
         self._rows: dict[str, list[int]] = defaultdict(list)
         for row, name in enumerate(names.tolist()):
             text = name.decode() if isinstance(name, bytes) else str(name)
@@ -67,7 +67,7 @@ class NpzRows:
         rows = self._rows.get(frame_name(self._dataset, record.picture.path), [])
         if not rows:
             return NOBODY
-        arrays = {name: array[rows] for name, array in self._arrays.items()}
+        arrays = {name: array[rows].astype(np.float64) for name, array in self._arrays.items()}
         joints, vertices = {}, arrays.get("vertices")
         if "pose" in arrays and vertices is None:
             parts = (self._array(arrays, name) for name in ("pose", "betas", "transl"))
@@ -106,13 +106,11 @@ def _load(path: Path) -> dict[str, Array]:
     with refusing(f"{path} is no readable .npz"), np.load(path, allow_pickle=False) as file:
         found = {name: file[name] for name in (*_NAMES, *_ROWS) if name in file.files}
     for name, array in found.items():
-        if name in _LEAST and (array.ndim != 3 or array.shape[2] < _LEAST[name]):
-            columns = "2 or 3" if _LEAST[name] == 2 else "3"
+        if name in _COLUMNS and (array.ndim != 3 or array.shape[2] not in _COLUMNS[name]):
+            columns = " or ".join(map(str, _COLUMNS[name]))
             raise InputError(f"{path}: '{name}' must be (N, J, {columns}), got {array.shape}")
         if not array.ndim or (name in (*_NAMES, "person") and array.ndim != 1):
             raise InputError(f"{path}: '{name}' must have a row a person, got {array.shape}")
         if name in _ROWS and array.dtype.kind not in "fiu":
             raise InputError(f"{path}: '{name}' must hold numbers, got {array.dtype}")
-    return {
-        name: array.astype(np.float64) if name in _ROWS else array for name, array in found.items()
-    }
+    return found
