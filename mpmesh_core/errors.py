@@ -5,6 +5,9 @@ exits with `exit_code`; the kinds also derive from the fitting built-in, so libr
 either.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class MPMeshError(Exception):
     """Base class of all errors that MPMesh raises on purpose."""
@@ -47,3 +50,23 @@ class DeviceError(MPMeshError, RuntimeError):
 
 class MissingPackageError(MPMeshError, ImportError):
     """An optional package that is not installed, with the install command."""
+
+
+@contextmanager
+def refusing(complaint: str, advice: str = "") -> Iterator[None]:
+    """Turn whatever goes wrong with a file inside into an InputError of one line.
+
+    Damaged files make the format libraries raise almost anything, so everything is caught; none
+    of it is swallowed.
+
+    Args:
+        complaint: before the reason, such as "x.mat is no readable .mat file".
+        advice: after it.
+    """
+    try:
+        yield
+    except MPMeshError:
+        raise
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
+        raise InputError(f"{complaint} ({reason}){advice}") from error

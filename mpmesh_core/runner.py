@@ -40,7 +40,7 @@ class RunSummary:
         """Add a frame; coasted and lost people are none that were seen."""
         self.frames += 1
         self.left_out += bool(result.left_out)
-        self.people += sum(person.state not in ("coasted", "lost") for person in result.people)
+        self.people += len(result.seen)
         self.latency.append(sum(result.timings.values()))
         for stage, milliseconds in result.timings.items():
             self.timings.setdefault(stage, []).append(milliseconds)

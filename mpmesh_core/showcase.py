@@ -40,7 +40,7 @@ def best_frame(results: Sequence[FrameResult]) -> int | None:
 
 
 def _score(result: FrameResult) -> float:
-    people = [person for person in result.people if person.state not in ("coasted", "lost")]
+    people = result.seen
     if not people:
         return 0.0
     size = np.array([result.width, result.height])

@@ -57,6 +57,10 @@ class Bodies:
     fit_residual: Tensor  # (N,) RMS distance of the body's joints to those seen [px]
 
 
+UNSEEN = ("coasted", "lost")
+"""States of people who are only expected, or given up."""
+
+
 @dataclass(frozen=True)
 class Stages:
     """What the line made of one person before the final body; camera frame."""
@@ -109,3 +113,8 @@ class FrameResult:
     people: list[Person] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)  # stage name -> [ms]
     left_out: tuple[str, ...] = ()  # what a deadline cost, see `deadline`
+
+    @property
+    def seen(self) -> list[Person]:
+        """The people whom this frame shows, without those in `UNSEEN`."""
+        return [person for person in self.people if person.state not in UNSEEN]

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from mpmesh_core.cli import options
 from mpmesh_core.errors import InputError, UsageError
 
 if TYPE_CHECKING:
@@ -21,9 +22,6 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Published data sets: list, check, convert.")
 
 Name = Annotated[str, typer.Argument(help="Name of the data set; see `mpmesh data list`.")]
-Root = Annotated[
-    Path, typer.Option(envvar="MPMESH_DATASETS", help="Folder with every data set's folder.")
-]
 Split = Annotated[str | None, typer.Option(help="train, val, test, ...; default: the first.")]
 Every = Annotated[int, typer.Option(min=1, help="Take one frame in so many of a sequence.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="At most so many frames.")]
@@ -44,12 +42,13 @@ def list_sets(
     Example: mpmesh data list --root ../datasets
     """
     from mpmesh_core.datasets import DATASETS
+    from mpmesh_core.datasets.catalogue import place_of
 
     table = Table(title="data sets")
     for column in ("name", "folder", "found", "splits", "labels", "licence", "page"):
         table.add_column(column, overflow="fold")
     for info in DATASETS.values():
-        found = "-" if root is None else ("yes" if (root / info.folder).is_dir() else "no")
+        found = "-" if root is None else ("yes" if place_of(info, root).is_dir() else "no")
         splits = ", ".join(info.splits)
         table.add_row(info.name, info.folder, found, splits, info.labels, info.licence, info.page)
     Console().print(table)
@@ -58,7 +57,7 @@ def list_sets(
 @app.command("check")
 def check(
     name: Name,
-    root: Root,
+    root: options.DatasetRoot,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Contact sheet to write (PNG).")
     ] = None,
@@ -70,12 +69,13 @@ def check(
     Example: mpmesh data check coco --root ../datasets --output coco.png
     """
     from mpmesh_core.cli.data_sheet import write_sheet
-    from mpmesh_core.datasets.catalogue import dataset_info
+    from mpmesh_core.datasets.catalogue import dataset_info, place_of
     from mpmesh_core.datasets.check import SplitReport, check_split_of, spread_out
 
     info = dataset_info(name)
+    folder = place_of(info, root)
     reports: list[SplitReport] = [check_split_of(name, root, s, limit) for s in info.splits]
-    table = Table(title=f"{info.title} in {root / info.folder}")
+    table = Table(title=f"{info.title} in {folder}")
     for column in ("split", "sequences", "frames", "people", "labels", "3D on 2D [px]", "state"):
         table.add_column(column, overflow="fold")
     for report in reports:
@@ -90,7 +90,7 @@ def check(
     whole = [report for report in reports if report.frames]
     if not whole:
         errors = [report.error for report in reports if report.error is not None]
-        raise errors[0] if errors else InputError(f"{info.title}: no frame in {root / info.folder}")
+        raise errors[0] if errors else InputError(f"{info.title}: no frame in {folder}")
     if output is not None:
         first = whole[0]
         write_sheet(output, spread_out(name, root, first.split, first.frames, pictures))
@@ -100,7 +100,7 @@ def check(
 @app.command("people")
 def people(
     name: Name,
-    root: Root,
+    root: options.DatasetRoot,
     output: Output,
     split: Split = None,
     every: Every = 1,
@@ -126,7 +126,7 @@ def people(
 @app.command("scenes")
 def scenes(
     name: Name,
-    root: Root,
+    root: options.DatasetRoot,
     output: Output,
     split: Split = None,
     every: Every = 1,

@@ -13,13 +13,15 @@ from rich.table import Table
 from rich.text import Text
 
 from mpmesh_core.cli import options
+from mpmesh_core.errors import UsageError
 
 if TYPE_CHECKING:
     from mpmesh_core.evaluation.protocol import ProtocolReport
 
 T = TypeVar("T")
 Output = Annotated[
-    Path | None, typer.Option(help="Write the figures as JSON, and a page of them beside it.")
+    Path | None,
+    typer.Option("--output", "-o", help="JSON file of the figures; a page (.html) beside it."),
 ]
 
 
@@ -27,6 +29,7 @@ def check_output(output: Path | None) -> None:
     """Say before the work what would stop its end.
 
     Raises:
+        UsageError: the JSON has the page's name.
         MissingPackageError: the page's packages aren't installed.
         InputError: the folder cannot be written.
     """
@@ -34,6 +37,8 @@ def check_output(output: Path | None) -> None:
         from mpmesh_core.evaluation.plots import import_plotting
         from mpmesh_core.outputs import prepare_folder
 
+        if output.suffix == ".html":
+            raise UsageError(f"--output {output}: name the JSON file; the page is beside it")
         import_plotting()
         prepare_folder(output.parent)
 

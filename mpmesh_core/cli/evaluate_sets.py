@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,22 +16,20 @@ if TYPE_CHECKING:
     import numpy as np
 
     from mpmesh_core.body import BodyModel
-    from mpmesh_core.datasets.record import PersonRecord
+    from mpmesh_core.datasets.record import FrameRecord, PersonRecord
     from mpmesh_core.evaluation.predictions import Find
 
-Root = Annotated[Path, typer.Argument(help="Folder of the data set, or one that holds it.")]
 PredictionFile = Annotated[
     Path | None,
     typer.Option(help="Saved output of a method to score; the pipeline runs without."),
 ]
-Split = Annotated[str, typer.Option(help="Part of the data set.")]
 Method = Annotated[str | None, typer.Option(help="What the method is called in the report.")]
 
 
 def threedpw(
-    root: Root,
+    root: options.DatasetRoot,
     predictions: PredictionFile = None,
-    split: Split = "test",
+    split: Annotated[str, typer.Option(help="train, validation or test.")] = "test",
     regressor: Annotated[
         Path | None, typer.Option(help="J_regressor_h36m.npy; beside the SMPL files by default.")
     ] = None,
@@ -52,10 +50,9 @@ def threedpw(
 
     Needs the SMPL files of both genders for the truth, whatever the method's body is.
 
-    Example: mpmesh evaluate 3dpw ../3DPW --predictions mine.zip --output 3dpw.json
+    Example: mpmesh evaluate 3dpw --root ../datasets --predictions mine.zip --output 3dpw.json
     """
-    from mpmesh_core.datasets.threedpw import read
-    from mpmesh_core.evaluation.predictions import open_predictions
+    from mpmesh_core.datasets import read_dataset
     from mpmesh_core.evaluation.predictions.truths import SmplMeshes, h36m_regressor
     from mpmesh_core.evaluation.score_threedpw import score_threedpw
     from mpmesh_core.evaluation.threedpw import PROTOCOL, points_box
@@ -63,9 +60,10 @@ def threedpw(
     check_output(output)
     meshes, rows = SmplMeshes(), h36m_regressor(regressor)
     boxes = "the detector's" if own_boxes else PROTOCOL.boxes
+    records = read_dataset("3dpw", root, split)
     if predictions is not None:
         boxes = "the method's own choice, which its output doesn't tell"
-        find: Find = open_predictions(predictions, "3dpw", _body(body))
+        find, records = _open(predictions, "3dpw", records, _body(body))
     else:
         find = _pipeline(
             None if own_boxes else lambda person: points_box(person.points2d["openpose18"]),
@@ -77,13 +75,13 @@ def threedpw(
             refine=refine,
             mirror=mirror,
         )
-    records = with_progress(read(root, split), "frames")
     name = _name(method, predictions, variant)
-    show_report(score_threedpw(records, find, meshes, rows, name, boxes), output)
+    frames = with_progress(records, "frames")
+    show_report(score_threedpw(frames, find, meshes, rows, name, boxes), output)
 
 
 def mupots(
-    root: Root,
+    root: options.DatasetRoot,
     predictions: PredictionFile = None,
     sequence: Annotated[
         list[str] | None, typer.Option(help="Only these, such as TS3; may be repeated.")
@@ -100,10 +98,9 @@ def mupots(
 ) -> None:
     """MuPoTS-3D: 3DPCK and AUC of all annotated people and of the matched ones.
 
-    Example: mpmesh evaluate mupots ../MuPoTS-3D --predictions preds_3d_kpt_mupots.mat
+    Example: mpmesh evaluate mupots --root ../datasets --predictions preds_3d.mat
     """
     from mpmesh_core.datasets.mupots import SEQUENCES, read_sequences
-    from mpmesh_core.evaluation.predictions import open_predictions
     from mpmesh_core.evaluation.score_mupots import score_mupots
 
     check_output(output)
@@ -111,8 +108,9 @@ def mupots(
     unknown = [name for name in names if name not in SEQUENCES]
     if unknown:
         raise UsageError(f"--sequence {unknown[0]}: MuPoTS-3D has TS1 to TS20")
+    records = read_sequences(root, names)
     if predictions is not None:
-        find: Find = open_predictions(predictions, "mupots")
+        find, records = _open(predictions, "mupots", records)
     else:
         find = _pipeline(
             None,
@@ -125,16 +123,16 @@ def mupots(
             refine=refine,
             mirror=mirror,
         )
-    records = with_progress(read_sequences(root, names), "frames")
-    show_report(score_mupots(records, find, _name(method, predictions, variant)), output)
+    frames = with_progress(records, "frames")
+    show_report(score_mupots(frames, find, _name(method, predictions, variant)), output)
 
 
 def agora(
-    root: Root,
+    root: options.DatasetRoot,
     predictions: PredictionFile = None,
-    split: Split = "validation",
+    split: Annotated[str, typer.Option(help="train or validation.")] = "validation",
     body_vertices: Annotated[
-        Path | None, typer.Option(help="body_verts_smpl.npy; under ROOT by default.")
+        Path | None, typer.Option(help="body_verts_smpl.npy; in AGORA's folder by default.")
     ] = None,
     method: Method = None,
     body: options.Body = "smpl",
@@ -150,17 +148,17 @@ def agora(
 
     The open body (--body open) has no MVE and NMVE, which are of SMPL's vertices.
 
-    Example: mpmesh evaluate agora ../AGORA --predictions predictions.zip --output agora.json
+    Example: mpmesh evaluate agora --root ../datasets --predictions mine.zip -o agora.json
     """
-    from mpmesh_core.datasets.agora import read
-    from mpmesh_core.evaluation.predictions import open_predictions
+    from mpmesh_core.datasets import read_dataset
     from mpmesh_core.evaluation.predictions.truths import agora_body_vertices
     from mpmesh_core.evaluation.score_agora import score_agora
 
     check_output(output)
     chosen = agora_body_vertices(root, body_vertices)
+    records = read_dataset("agora", root, split)
     if predictions is not None:
-        find: Find = open_predictions(predictions, "agora", _body(body))
+        find, records = _open(predictions, "agora", records, _body(body))
     else:
         find = _pipeline(
             None,
@@ -172,8 +170,18 @@ def agora(
             refine=refine,
             mirror=mirror,
         )
-    records = with_progress(read(root, split), "pictures")
-    show_report(score_agora(records, find, chosen, _name(method, predictions, variant)), output)
+    frames = with_progress(records, "pictures")
+    show_report(score_agora(frames, find, chosen, _name(method, predictions, variant)), output)
+
+
+def _open(
+    path: Path, dataset: str, records: Iterator[FrameRecord], body: BodyModel | None = None
+) -> tuple[Find, Iterator[FrameRecord]]:
+    """Saved predictions, and the records, which fail in the end if none was predicted."""
+    from mpmesh_core.evaluation.predictions import of_these, open_predictions
+
+    found = open_predictions(path, dataset, body)
+    return found, of_these(records, dataset, found)
 
 
 def _body(name: str) -> BodyModel | None:

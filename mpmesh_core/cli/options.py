@@ -37,6 +37,14 @@ DeadlineMs = Annotated[
 DataFolder = Annotated[
     Path, typer.Option(envvar="MPMESH_TEST_DATA", help="Folder of the data; see docs/data.md.")
 ]
+DatasetRoot = Annotated[
+    Path,
+    typer.Option(
+        "--root",
+        envvar="MPMESH_DATASETS",
+        help="Folder with every data set's folder, or the data set's own.",
+    ),
+]
 
 
 def load_pipeline(**values: object) -> Pipeline:

@@ -8,6 +8,11 @@ from mpmesh_core.errors import InputError
 from mpmesh_core.types import Array
 
 
+def tight_boxes(points: Array) -> Array:
+    """Boxes around point sets, all of their points: (..., K, 2) [px] to (..., 4)."""
+    return np.concatenate([points.min(-2), points.max(-2)], axis=-1)
+
+
 def keypoint_box(keypoints: Array, grow: float = 0.15) -> Array:
     """Return the box around the keypoints with weight, grown on each side by `grow` of its size.
 

@@ -82,14 +82,14 @@ _ROWS = (
     ),
     DatasetInfo(
         "3dpw", "3D Poses in the Wild", "3DPW", "threedpw", ("train", "validation", "test"),
-        "SMPL, 2D", _RESEARCH, "https://virtualhumans.mpi-inf.mpg.de/3DPW/",
+        "SMPL, 3D, 2D", _RESEARCH, "https://virtualhumans.mpi-inf.mpg.de/3DPW/",
     ),
     DatasetInfo(
         "mupots", "MuPoTS-3D", "MuPoTS-3D", "mupots", ("test",), "3D, 2D", _RESEARCH,
         "https://vcai.mpi-inf.mpg.de/projects/SingleShotMultiPerson/",
     ),
     DatasetInfo(
-        "agora", "AGORA", "AGORA", "agora", ("train", "validation"), "SMPL, 2D",
+        "agora", "AGORA", "AGORA", "agora", ("train", "validation"), "3D, 2D, meshes",
         f"{_RESEARCH}, on request", "https://agora.is.tue.mpg.de/",
     ),
 )  # fmt: skip
@@ -107,6 +107,12 @@ def dataset_info(name: str) -> DatasetInfo:
     return DATASETS[name]
 
 
+def place_of(info: DatasetInfo, root: Path) -> Path:
+    """Where a data set's folder lies: under the root, or it is the root itself, by its name."""
+    inside = root / info.folder
+    return root if not inside.is_dir() and root.resolve().name == info.folder else inside
+
+
 def check_split(info: DatasetInfo, split: str) -> None:
     """Raise a UsageError unless the data set has this split."""
     if split not in info.splits:
@@ -118,7 +124,7 @@ def read_dataset(name: str, root: Path | str, split: str | None = None) -> Itera
 
     Args:
         name: one of `DATASETS`.
-        root: the folder that holds every data set's folder.
+        root: the folder that holds every data set's folder, or the data set's own.
         split: one of its splits; the first where not given.
 
     Raises:

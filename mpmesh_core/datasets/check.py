@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mpmesh_core.datasets.catalogue import read_dataset
+from mpmesh_core.datasets.catalogue import dataset_info, read_dataset
+from mpmesh_core.datasets.files import need
 from mpmesh_core.datasets.record import FrameRecord, PersonRecord
 from mpmesh_core.errors import MissingFileError, MPMeshError
 from mpmesh_core.types import Array
@@ -34,7 +35,9 @@ class SplitReport:
 
     @property
     def state(self) -> str:
-        """In one word: whole, broken or empty."""
+        """In one word: whole, broken, missing or empty."""
+        if isinstance(self.error, MissingFileError) and not self.frames:
+            return "missing"
         return "broken" if self.error is not None else ("whole" if self.frames else "empty")
 
 
@@ -45,17 +48,16 @@ def check_split_of(name: str, root: Path, split: str, limit: int | None = None) 
         name, root, split: as `read_dataset` takes them.
         limit: frames to read at most.
     """
-    report, sequences, errors = SplitReport(split), set(), []
+    info, report, sequences, errors = dataset_info(name), SplitReport(split), set(), []
     try:
         for record in islice(read_dataset(name, root, split), limit):
+            need(info, record.picture.path)
             report.frames += 1
             sequences.add(record.sequence)
             for person in record.people:
                 report.people += 1
                 report.labels.update(label_kinds(person))
                 errors += reprojection_errors(person, record)
-            if not record.picture.path.is_file():
-                raise MissingFileError(f"picture {record.picture.path} does not exist")
     except MPMeshError as error:
         report.error = error
     report.sequences = len(sequences)

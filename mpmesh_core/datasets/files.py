@@ -6,18 +6,17 @@ Every error names the data set, the file and the page to get it from.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
-from io import BytesIO
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 
-from mpmesh_core.datasets.catalogue import DatasetInfo
-from mpmesh_core.datasets.matlab import checked_mat
-from mpmesh_core.errors import InputError, MissingFileError, MissingPackageError, MPMeshError
+from mpmesh_core.datasets.catalogue import DatasetInfo, place_of
+from mpmesh_core.datasets.matlab import load_mat
+from mpmesh_core.errors import InputError, MissingFileError, MissingPackageError, refusing
 from mpmesh_core.types import Array
 
 
@@ -34,28 +33,17 @@ def need(info: DatasetInfo, *places: Path) -> Path:
 
 
 def home(info: DatasetInfo, root: Path | str, *inner: str) -> Path:
-    """The data set's folder under the root, or the first of the inner folders that it has."""
-    folder = need(info, Path(root) / info.folder)
+    """The data set's folder (see `place_of`), or the first of the inner folders that it has."""
+    folder = need(info, place_of(info, Path(root)))
     return next((folder / name for name in inner if (folder / name).is_dir()), folder)
 
 
-@contextmanager
-def reading(info: DatasetInfo, path: Path) -> Iterator[None]:
-    """Turn whatever goes wrong inside into an InputError of one line about this file.
-
-    Damaged files make the format libraries raise almost anything, so everything is caught; none
-    of it is swallowed.
-    """
-    try:
-        yield
-    except MPMeshError:
-        raise
-    except Exception as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
-        raise InputError(
-            f"{info.title}: {path} is damaged or not in the official format ({reason}); "
-            f"get it again from {info.page}"
-        ) from error
+def reading(info: DatasetInfo, path: Path) -> AbstractContextManager[None]:
+    """Turn whatever goes wrong inside into an InputError of one line about this file."""
+    return refusing(
+        f"{info.title}: {path} is damaged or not in the official format",
+        f"; get it again from {info.page}",
+    )
 
 
 def finite(info: DatasetInfo, path: Path, shape: tuple[int, ...], values: Any) -> Array:
@@ -72,19 +60,15 @@ def finite(info: DatasetInfo, path: Path, shape: tuple[int, ...], values: Any) -
 
 def read_mat(info: DatasetInfo, path: Path, squeeze: bool = False) -> dict[str, Any]:
     """Variables of a MATLAB file up to version 7; structs with their fields as attributes."""
-    from scipy.io import loadmat
-
     need(info, path)
     with reading(info, path):
-        file = BytesIO(checked_mat(path.read_bytes()))
-        content: dict[str, Any] = loadmat(file, squeeze_me=squeeze, struct_as_record=False)
-    return content
+        return load_mat(path.read_bytes(), squeeze)
 
 
-def variable(info: DatasetInfo, path: Path, content: dict[str, Any], name: str) -> Any:
+def variable(info: DatasetInfo, path: Path, content: Mapping[str, Any], name: str) -> Any:
     """One variable of a file's content."""
     if name not in content:
-        known = ", ".join(key for key in content if not key.startswith("__")) or "nothing"
+        known = ", ".join(str(key) for key in content if not str(key).startswith("__")) or "nothing"
         raise InputError(
             f"{info.title}: {path} has no {name!r}, only {known}; get it again from {info.page}"
         )
@@ -107,19 +91,17 @@ def read_lines(info: DatasetInfo, path: Path) -> list[str]:
 
 def read_pickle(info: DatasetInfo, path: Path) -> dict[str, Any]:
     """A pickled dict of arrays; nothing in it is run."""
-    from mpmesh_core.body.pickles import load_smpl_pickle
+    from mpmesh_core.body.pickles import read_arrays
 
     need(info, path)
-    try:
-        return load_smpl_pickle(path)
-    except MPMeshError as error:
-        raise InputError(f"{info.title}: {error}; get it again from {info.page}") from error
+    with reading(info, path), path.open("rb") as file:
+        return read_arrays(file)
 
 
 @contextmanager
 def open_hdf5(info: DatasetInfo, path: Path) -> Iterator[Any]:
     """An HDF5 file, also a MATLAB file of version 7.3 (axes in reverse order)."""
-    h5py = _package("h5py")
+    h5py = package("h5py")
     need(info, path)
     with reading(info, path), h5py.File(path, "r") as file:
         yield file
@@ -127,18 +109,23 @@ def open_hdf5(info: DatasetInfo, path: Path) -> Iterator[Any]:
 
 def read_cdf(info: DatasetInfo, path: Path, name: str) -> Array:
     """One variable of a CDF file."""
-    cdflib = _package("cdflib")
+    cdflib = package("cdflib")
     need(info, path)
     with reading(info, path):
         return np.asarray(cdflib.CDF(path).varget(name))
 
 
-def _package(name: str) -> ModuleType:
+def package(name: str, extra: str = "datasets") -> ModuleType:
+    """A package that only some readers need.
+
+    Raises:
+        MissingPackageError: it isn't installed; names the extra that brings it.
+    """
     from importlib import import_module
 
     try:
         return import_module(name)
     except ImportError as error:
         raise MissingPackageError(
-            f"this data set needs {name}: pip install 'mpmesh[datasets]'"
+            f"this data set needs {name}: pip install 'mpmesh[{extra}]'"
         ) from error

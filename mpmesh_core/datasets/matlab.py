@@ -1,7 +1,7 @@
-"""datasets.matlab: whether a MATLAB file is whole, before SciPy reads it.
+"""datasets.matlab: MATLAB files, each checked to be whole before SciPy reads it.
 
 In   content of a .mat file of version 5 to 7
-Out  the same without compression, or a ValueError
+Out  its variables, or a ValueError
 
 SciPy's reader trusts what a file says of itself and can crash on a damaged one. Compressed
 variables, as MATLAB writes them, carry a checksum, which is enough; of others every length is
@@ -13,12 +13,31 @@ from __future__ import annotations
 import math
 import struct
 import zlib
+from io import BytesIO
+from typing import Any
 
 _HEADER = 128
 _MATRIX, _COMPRESSED = 14, 15
 _BYTES = {1: 1, 2: 1, 3: 2, 4: 2, 5: 4, 6: 4, 7: 4, 9: 8, 12: 8, 13: 8, 16: 1, 17: 2, 18: 4}
 _CELL, _STRUCT, _CHAR, _NUMBERS = 1, 2, 4, range(6, 16)
 _DEEPEST = 16
+
+
+def load_mat(content: bytes, squeeze: bool = False) -> dict[str, Any]:
+    """Variables of a MATLAB file; structs with their fields as attributes.
+
+    Args:
+        content: of the file.
+        squeeze: drop axes of length 1.
+
+    Raises:
+        ValueError, zlib.error: as `checked_mat`; and whatever SciPy raises on what passed.
+    """
+    from scipy.io import loadmat
+
+    file = BytesIO(checked_mat(content))
+    variables: dict[str, Any] = loadmat(file, squeeze_me=squeeze, struct_as_record=False)
+    return variables
 
 
 def checked_mat(content: bytes) -> bytes:
@@ -29,7 +48,7 @@ def checked_mat(content: bytes) -> bytes:
     """
     order = {b"IM": "<", b"MI": ">"}.get(content[126:128])
     if content.startswith(b"MATLAB 7.3"):
-        raise ValueError("MATLAB 7.3, expected version 5 to 7")
+        raise ValueError("MATLAB 7.3; version 5 to 7 is read: save it with -v7")
     if order is None:
         raise ValueError("no MATLAB file")
     parts, place = [content[:_HEADER]], _HEADER

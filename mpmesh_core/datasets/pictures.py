@@ -1,6 +1,8 @@
 """datasets.pictures: the picture of a record, from a file, a video or a shard of scenes.
 
 Out  (H, W, 3) uint8 RGB; or just a file's size, from its header
+
+Labels are of the pixels as stored: what EXIF says of a photo's orientation is left aside.
 """
 
 from __future__ import annotations
@@ -21,13 +23,19 @@ _SPARE = 4  # [px] rows or columns that some tools add or cut at the end
 _FAR = 600  # frames; further ahead than that, seeking beats reading
 
 
-def picture_size(path: Path) -> tuple[int, int]:
+def picture_size(path: Path, absent: tuple[int, int] | None = None) -> tuple[int, int]:
     """Width and height [px] of a JPEG or PNG from its header; others are decoded.
 
+    Args:
+        path: the picture.
+        absent: the answer where there is no such file.
+
     Raises:
-        MissingFileError: no such file.
+        MissingFileError: no such file, and no answer for that.
         InputError: no picture.
     """
+    if absent is not None and not path.exists():
+        return absent
     if not path.is_file():
         raise MissingFileError(f"image {path} does not exist")
     with path.open("rb") as file:
@@ -41,7 +49,7 @@ def picture_size(path: Path) -> tuple[int, int]:
             height, width = head[place + 5 : place + 7], head[place + 7 : place + 9]
             return int.from_bytes(width, "big"), int.from_bytes(height, "big")
         place += 1 if marker == 0xFF else 2 + int.from_bytes(head[place + 2 : place + 4], "big")
-    height_px, width_px = read_image(path).shape[:2]
+    height_px, width_px = read_image(path, upright=False).shape[:2]
     return width_px, height_px
 
 
@@ -78,7 +86,7 @@ class PictureReader:
             InputError: it cannot be decoded, or the video ends before this frame.
         """
         if picture.frame is None:
-            return read_image(picture.path)
+            return read_image(picture.path, upright=False)
         if picture.path.suffix == ".npz":
             return self._of_shard(picture.path, picture.frame)
         return self._of_video(picture.path, picture.frame)

@@ -31,7 +31,6 @@ JOINTS = 24
 HIPS = (1, 2)
 MIN_IOU = 0.1
 MAX_OCCLUSION = 90.0  # [%]
-WIDTH, HEIGHT = 3840, 2160  # [px] of the pictures that joints are given in
 
 PROTOCOL = Protocol(
     name="AGORA (SMPL)",
@@ -115,12 +114,6 @@ class AgoraScores:
             "NMJE": float(np.round(normalised_error(rounded["MPJPE"], self.f1), 1)),
             "NMVE": float(np.round(normalised_error(rounded["MVE"], self.f1), 1)),
         }
-
-
-def keypoint_boxes(points: Array) -> Array:
-    """Boxes around point sets: (..., K, 2) [px] to (..., 4)."""
-    check_shapes(points=(points, (..., "K", 2)))
-    return np.concatenate([points.min(-2), points.max(-2)], axis=-1)
 
 
 def keypoint_iou(found: Array, truth: Array) -> Array:

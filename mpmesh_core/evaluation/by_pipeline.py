@@ -12,10 +12,10 @@ import numpy as np
 
 from mpmesh_core.body import BodyModel
 from mpmesh_core.camera import Camera
+from mpmesh_core.datasets.pictures import PictureReader
 from mpmesh_core.datasets.record import FrameRecord, PersonRecord
 from mpmesh_core.evaluation.predictions.found import NOBODY, Found, found_people
 from mpmesh_core.pipeline import Pipeline
-from mpmesh_core.sources.images import read_image
 from mpmesh_core.types import Array, Detections
 
 
@@ -47,7 +47,7 @@ class PipelinePeople:
     ) -> None:
         self._pipeline, self._true_box = pipeline, true_box
         self._body: BodyModel | None = pipeline.body if meshes else None
-        self._given = GivenBoxes()
+        self._given, self._pictures = GivenBoxes(), PictureReader()
         if true_box is not None:
             pipeline.detector = self._given
 
@@ -64,7 +64,7 @@ class PipelinePeople:
                 return NOBODY
             self._given.boxes = np.stack(list(known.values())).astype(np.float32)
             identity = [_identity(record.people[i], i) for i in known]
-        image = read_image(record.picture.path)
+        image = self._pictures.of(record)
         people = self._pipeline(image, camera, source=str(record.picture.path)).people
         if self._true_box is None:
             return found_people(people, camera, self._body)

@@ -74,7 +74,7 @@ def compare_clip(
     tracks: dict[int, int] = {}
     visible = wrong = switches = 0
     for result, frame in zip(results, truths):
-        measured = [person for person in result.people if person.state not in ("coasted", "lost")]
+        measured = result.seen
         pairs = _match(measured, frame)
         visible += sum(truth.visibility >= 0.5 for truth in frame)
         wrong += len(measured) - len(pairs)

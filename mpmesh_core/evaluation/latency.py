@@ -110,7 +110,7 @@ def time_frames(pipeline: Pipeline, images: Sequence[Array], camera: Camera, run
     names = dict.fromkeys(name for result in results for name in result.timings)
     stages = {name: float(np.median([r.timings.get(name, 0.0) for r in results])) for name in names}
     p50, p95, p99 = (float(np.percentile(samples, q)) for q in (50, 95, 99))
-    seen = [sum(p.state not in ("coasted", "lost") for p in r.people) for r in results]
+    seen = [len(result.seen) for result in results]
     memory = (
         torch.cuda.max_memory_allocated(pipeline.device) / 2**20 if on_gpu else peak_memory_mb()
     )

@@ -20,15 +20,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from mpmesh_core.checks import check_shapes
+from mpmesh_core.datasets.conventions import MPI17
 from mpmesh_core.evaluation.metrics import auc3d, joint_errors, pck3d
 from mpmesh_core.evaluation.protocol import Protocol
 from mpmesh_core.types import Array
 
-# MuPoTS' joints: head top, neck, right shoulder, elbow, wrist, left shoulder, elbow, wrist, right
-# hip, knee, ankle, left hip, knee, ankle, pelvis, spine, head.
+# Rows of `conventions.MPI17`.
 PARENTS = (1, 15, 1, 2, 3, 1, 5, 6, 14, 8, 9, 14, 11, 12, 14, 14, 1)
 TRAVERSAL = (15, 1, 0, 16, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13)  # each after its parent
-PELVIS = 14
+PELVIS = MPI17.index("pelvis")
 MATCHED_ON = slice(1, 14)
 SCORED = slice(0, 14)
 MATCH_PX = 40.0

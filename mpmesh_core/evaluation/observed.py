@@ -21,10 +21,9 @@ from mpmesh_core.messages.frame import stacked
 from mpmesh_core.messages.rosbags_types import RosbagsTypes
 from mpmesh_core.outputs import read_results
 from mpmesh_core.sources.bags import bag_messages
-from mpmesh_core.types import Array
+from mpmesh_core.types import UNSEEN, Array
 
 UNKNOWN = -1  # identity
-_UNSEEN = ("coasted", "lost")
 
 
 @dataclass(frozen=True)
@@ -45,7 +44,7 @@ def observed_in_results(path: Path) -> list[ObservedFrame]:
     """
     frames = []
     for result in read_results(path):
-        seen = [person for person in result.people if person.state not in _UNSEEN]
+        seen = result.seen
         frames.append(
             ObservedFrame(
                 round(1e9 * result.stamp),
@@ -97,7 +96,7 @@ def _from_detections(message: Any, stamp_ns: int) -> ObservedFrame:
 
 
 def _from_people(message: Any, stamp_ns: int) -> ObservedFrame:
-    seen = [p for p in message.people if not set(p.tags) & set(_UNSEEN)]
+    seen = [p for p in message.people if not set(p.tags) & set(UNSEEN)]
     positions = _positions([person.position for person in seen])
     return ObservedFrame(stamp_ns, _ids([_number(p.name) for p in seen]), positions, None)
 

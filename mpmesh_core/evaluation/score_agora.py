@@ -13,12 +13,14 @@ from functools import partial
 import numpy as np
 
 from mpmesh_core.checks import check_shapes
+from mpmesh_core.datasets.agora import WIDTH
+from mpmesh_core.datasets.boxes import tight_boxes
+from mpmesh_core.datasets.pictures import PictureReader
 from mpmesh_core.datasets.record import FrameRecord
 from mpmesh_core.errors import InputError
 from mpmesh_core.evaluation.agora import (
     JOINTS,
     PROTOCOL,
-    WIDTH,
     AgoraErrors,
     AgoraFound,
     AgoraScores,
@@ -29,7 +31,6 @@ from mpmesh_core.evaluation.agora import (
 from mpmesh_core.evaluation.predictions.found import Find, Found
 from mpmesh_core.evaluation.protocol import Case, Group, ProtocolReport
 from mpmesh_core.joints import SMPL_PARENTS
-from mpmesh_core.sources.images import read_image
 from mpmesh_core.types import Array
 
 ERRORS = ("MPJPE [mm]", "MVE [mm]")
@@ -116,13 +117,12 @@ def _found(record: FrameRecord, found: Found, body_vertices: Array) -> AgoraFoun
     if not found.count:
         shapes = (JOINTS, 2), (4,), (JOINTS, 3), (len(body_vertices), 3)
         return AgoraFound(*(np.zeros((0, *shape)) for shape in shapes))
-    boxes, vertices = found.boxes, found.vertices
+    vertices = found.vertices
     known = {len(p.vertices) for p in record.people if p.vertices is not None}
     if vertices is not None:  # another topology than the truth's has no vertices to compare
         vertices = vertices[:, body_vertices] if known == {vertices.shape[1]} else None
     points = found.need_points("smpl24")
-    if boxes is None:
-        boxes = np.concatenate([points.min(1), points.max(1)], axis=1)
+    boxes = tight_boxes(points) if found.boxes is None else found.boxes
     scale = WIDTH / record.width
     return AgoraFound(
         joints_px=scale * points,
@@ -184,7 +184,7 @@ def _cases(
             found_px=scale * found.joints_px[row],
             true_px=scale * truth.joints_px[person],
             parents=SMPL_PARENTS,
-            picture=partial(read_image, record.picture.path),
+            picture=partial(PictureReader().read, record.picture),
         )
         for person, row in enumerate(errors.chosen.tolist())
         if row >= 0

@@ -12,6 +12,7 @@ from functools import partial
 
 import numpy as np
 
+from mpmesh_core.datasets.pictures import PictureReader
 from mpmesh_core.datasets.record import FrameRecord
 from mpmesh_core.errors import InputError
 from mpmesh_core.evaluation.mupots import (
@@ -29,7 +30,6 @@ from mpmesh_core.evaluation.mupots import (
 )
 from mpmesh_core.evaluation.predictions.found import Find
 from mpmesh_core.evaluation.protocol import Case, Group, ProtocolReport
-from mpmesh_core.sources.images import read_image
 from mpmesh_core.types import Array
 
 ERROR = "mean error of 14 joints [mm]"
@@ -115,7 +115,7 @@ def _cases(
             found_px=found_px[row],
             true_px=true_px[person],
             parents=_TREE,
-            picture=partial(read_image, record.picture.path),
+            picture=partial(PictureReader().read, record.picture),
         )
         for person, row in enumerate(chosen.tolist())
         if row >= 0

@@ -19,6 +19,7 @@ from functools import partial
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
+from mpmesh_core.datasets.pictures import PictureReader
 from mpmesh_core.datasets.record import FrameRecord, PersonRecord, SmplLabel
 from mpmesh_core.errors import InputError
 from mpmesh_core.evaluation.metrics import mpjpe, pa_mpjpe
@@ -31,7 +32,6 @@ from mpmesh_core.evaluation.threedpw import (
     regress_joints,
     threedpw_errors,
 )
-from mpmesh_core.sources.images import read_image
 from mpmesh_core.types import Array
 
 FIGURES = ("MPJPE [mm]", "PA-MPJPE [mm]", "PVE [mm]")
@@ -158,7 +158,7 @@ def _case(
         found_px=pixels[0],
         true_px=pixels[1],
         parents=BONES,
-        picture=partial(read_image, record.picture.path),
+        picture=partial(PictureReader().read, record.picture),
     )
 
 

@@ -8,20 +8,20 @@ similarity. Both data sets' skeletons differ from ours by a few centimetres at h
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
 
+from mpmesh_core.body.pickles import read_arrays
 from mpmesh_core.camera import Camera
 from mpmesh_core.datasets.conventions import MPI17
-from mpmesh_core.errors import InputError
+from mpmesh_core.errors import InputError, refusing
 from mpmesh_core.evaluation.metrics import mpjpe, pa_mpjpe
 from mpmesh_core.joints import H36M_JOINTS
 from mpmesh_core.pipeline import Pipeline
+from mpmesh_core.sources.images import read_image
 from mpmesh_core.types import Array
 
 LIMBS = tuple(
@@ -91,7 +91,7 @@ def _h36m_frames(folder: Path) -> Iterator[StudioFrame]:
     order = [H36M_JOINTS.index(limb) for limb in LIMBS]
     for name, points in zip(labels["imgname"], labels["S"]):
         subject, session, _ = str(name).split("/")
-        image = _read(folder / str(name))
+        image = read_image(folder / str(name))
         camera = _camera(cameras[(subject, session.split(".")[1])], image)
         yield StudioFrame(Path(str(name)).name, image, camera, points[order, :3])
 
@@ -101,7 +101,7 @@ def _mpi_frames(folder: Path) -> Iterator[StudioFrame]:
     cameras = _cameras(folder / "cameras_train.pkl")
     labels = np.load(folder / "test_3dhp_train.npz")
     for name, points in zip(labels["imgname"], labels["S"]):
-        image = _read(folder / str(name))
+        image = read_image(folder / str(name))
         camera = _camera(cameras[str(name).rsplit("_", 1)[0]], image)
         order = [MPI17.index(limb) for limb in LIMBS]
         yield StudioFrame(str(name), image, camera, points[order, :3])
@@ -123,12 +123,5 @@ def _camera(parameters: dict[str, Array], image: Array) -> Camera:
 def _cameras(path: Path) -> dict:
     if not path.is_file():
         raise InputError(f"{path} does not exist; name the data folder with --data")
-    with path.open("rb") as file:
-        return pickle.load(file)
-
-
-def _read(path: Path) -> Array:
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None:
-        raise InputError(f"{path} is not a readable image")
-    return np.ascontiguousarray(image[..., ::-1])
+    with refusing(f"{path} is no readable .pkl of cameras"), path.open("rb") as file:
+        return read_arrays(file)

@@ -104,7 +104,7 @@ def _compare(
     number: int, scene: Scene, result: FrameResult, body: BodyModel
 ) -> tuple[list[Known], int]:
     """Truths of a scene, and how many of the found people are nobody's."""
-    people = [person for person in result.people if person.state not in ("coasted", "lost")]
+    people = result.seen
     truths = posed_truths([scene], body)[0]
     found = np.array([person.joints[0] for person in people]).reshape(-1, 3)
     pairs = match_positions(found, np.array([t.joints[0] for t in truths]).reshape(-1, 3))

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mpmesh_core.checks import check_shapes
+from mpmesh_core.datasets.boxes import keypoint_box
 from mpmesh_core.errors import UsageError
 from mpmesh_core.evaluation.metrics import mpjpe, pa_mpjpe, pve
 from mpmesh_core.evaluation.protocol import Protocol
@@ -123,12 +124,12 @@ def points_box(points: Array, scale: float = BOX_SCALE) -> Array:
         scale: of both sides.
 
     Returns:
-        (4,) float32 [px]; NaN where no point is labelled.
+        (4,) float32 [px]; NaN where fewer than two points are labelled.
     """
     check_shapes(points=(points, ("K", 3)))
-    seen = points[points[:, 2] > 0, :2]
-    if not len(seen):
+    if (points[:, 2] > 0).sum() < 2:
         return np.full(4, np.nan, np.float32)
-    low, high = seen.min(0), seen.max(0)
+    box = keypoint_box(points, grow=0).astype(np.float64)
+    low, high = box[:2], box[2:]
     middle, half = (low + high) / 2, scale * (high - low) / 2
     return np.concatenate([middle - half, middle + half]).astype(np.float32)

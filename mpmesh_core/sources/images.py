@@ -42,8 +42,12 @@ _AFTER_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
 _LAST_NUMBER = re.compile(r"^(.*?)(\d+)(\D*)$")
 
 
-def read_image(path: str | Path) -> Array:
+def read_image(path: str | Path, upright: bool = True) -> Array:
     """Read one picture as (H, W, 3) uint8 RGB.
+
+    Args:
+        path: the file.
+        upright: turn it as its EXIF orientation says; else the pixels are as stored.
 
     Raises:
         MissingFileError: no such file.
@@ -51,7 +55,7 @@ def read_image(path: str | Path) -> Array:
     """
     path = Path(path)
     try:
-        return decode_image(path.read_bytes())
+        return decode_image(path.read_bytes(), upright)
     except FileNotFoundError:
         raise MissingFileError(f"image {path} does not exist") from None
     except InputError as error:
@@ -60,8 +64,8 @@ def read_image(path: str | Path) -> Array:
         raise InputError(f"image {path} cannot be read: {error.strerror}") from None
 
 
-def decode_image(data: bytes) -> Array:
-    """Decode a picture file's content to (H, W, 3) uint8 RGB.
+def decode_image(data: bytes, upright: bool = True) -> Array:
+    """Decode a picture file's content to (H, W, 3) uint8 RGB; `upright` as in `read_image`.
 
     Raises:
         InputError: empty, cut off, or no picture.
@@ -73,7 +77,8 @@ def decode_image(data: bytes) -> Array:
     buffer = np.frombuffer(data, np.uint8)
     try:
         with _quiet_decoders():
-            image = cv2.imdecode(buffer, cv2.IMREAD_COLOR)
+            turn = 0 if upright else cv2.IMREAD_IGNORE_ORIENTATION
+            image = cv2.imdecode(buffer, cv2.IMREAD_COLOR | turn)
     except cv2.error:  # size limits and faulty headers
         image = None
     if image is None:

@@ -64,7 +64,7 @@ def dataset_people(
     least_size: float = LEAST_SIZE,
     bad: list[str] | None = None,
 ) -> Iterator[tuple[Array, PersonSample]]:
-    """Everybody with a label that can be used.
+    """Everybody with a label that can be used; who isn't valid for evaluation isn't here either.
 
     Args:
         records: frames in any order; videos are read fastest from front to back.
@@ -79,7 +79,7 @@ def dataset_people(
         samples = [
             sample
             for person in record.people
-            if not person.crowd and _size(person, record) >= least_size
+            if person.valid and not person.crowd and _size(person, record) >= least_size
             if (sample := person_sample(person, camera, body)) is not None
         ]
         picture = _picture(reader, record, bad) if samples else None
@@ -100,7 +100,7 @@ def dataset_scenes(
     reader = PictureReader()
     for record in records:
         people = [person for person in record.people if not person.crowd]
-        if people and all(p.smpl is not None and body.same(p.smpl) for p in people):
+        if people and all(p.valid and p.smpl and body.same(p.smpl) for p in people):
             picture = _picture(reader, record, bad)
             if picture is not None:
                 truths = [_truth(person, record, body.model) for person in people]

@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 
 from mpmesh_core.camera import Camera
+from mpmesh_core.datasets.boxes import tight_boxes
 from mpmesh_core.types import Array
 
 
@@ -45,7 +46,7 @@ def flat_box(box: Array, camera: Camera) -> Array:
     xs, ys = x1 + (x2 - x1) * along, y1 + (y2 - y1) * along
     grid = np.stack(np.meshgrid(xs, ys), -1).reshape(-1, 2)
     moved = flat_pixels(grid, camera)
-    return np.concatenate((moved.min(0), moved.max(0))).astype(np.float32)
+    return tight_boxes(moved).astype(np.float32)
 
 
 @lru_cache(maxsize=2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -13,6 +14,7 @@ from scipy.io import savemat
 from scipy.spatial.transform import Rotation
 
 from mpmesh_core.body import load_body
+from mpmesh_core.datasets import FrameRecord, read_dataset
 
 VERTICES = 97
 
@@ -80,8 +82,18 @@ def write_threedpw(root: Path, smpl: Path, frames: int = 3, people: int = 2, see
     return truth
 
 
-def write_mupots(root: Path, name: str = "TS1", frames: int = 3, people: int = 2, seed: int = 0):
-    """One sequence; returns 2D and 3D truth by frame and person: (F, P, 17, 2), (F, P, 17, 3)."""
+def write_mupots(
+    root: Path,
+    name: str = "TS1",
+    frames: int = 3,
+    people: int = 2,
+    seed: int = 0,
+    empty: bool = False,
+):
+    """One sequence; returns 2D and 3D truth by frame and person: (F, P, 17, 2), (F, P, 17, 3).
+
+    Person 1 of frame 0 isn't valid; with `empty` there is no label of that person.
+    """
     rng = np.random.default_rng(seed)
     joints = rng.normal(0, 300, (frames, people, 17, 3)) + [0, 0, 4000]
     pixels = joints[..., :2] / joints[..., 2:] * [800, 820] + [320, 250]
@@ -94,6 +106,10 @@ def write_mupots(root: Path, name: str = "TS1", frames: int = 3, people: int = 2
             "isValidFrame": np.uint8(index != (0, 1)),
         }
         labels[index] = (np.arange(17) % 5 == 0).astype(float)[None]
+    if empty:
+        for key in ("annot2", "annot3", "univ_annot3"):
+            cells[0, 1][key] = np.zeros((0, 0))
+        labels[0, 1] = np.zeros((0, 0))
     folder = root / name
     folder.mkdir(parents=True)
     savemat(folder / "annot.mat", {"annotations": cells})
@@ -135,3 +151,23 @@ def _pictures(folder: Path, name: str, count: int, size: tuple[int, int]) -> Non
     for number in range(count):
         grey = np.full((size[1], size[0], 3), 90 + number, np.uint8)
         cv2.imwrite(str(folder / name.format(number)), grey)
+
+
+def threedpw(root: Path) -> Iterator[FrameRecord]:
+    return read_dataset("3dpw", root, "test")
+
+
+def agora(root: Path) -> Iterator[FrameRecord]:
+    return read_dataset("agora", root, "validation")
+
+
+def pickled(path: Path, content: object) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(pickle.dumps(content))
+    return path
+
+
+def garbage(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"\x80\x02garbage" * 9)
+    return path

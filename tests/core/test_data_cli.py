@@ -72,6 +72,14 @@ class TestCheck:
         assert "broken" in text
         assert "im0002.jpg is missing" in text
 
+    def test_the_root_may_be_the_set_itself(self, tmp_path: Path, monkeypatch) -> None:
+        WRITERS["lsp"](tmp_path)
+        assert "whole" in run("check", "lsp", "--root", tmp_path / "LSP")
+        monkeypatch.chdir(tmp_path / "LSP")
+        assert "whole" in run("check", "lsp", "--root", ".")
+        with pytest.raises(MissingFileError, match="COCO is missing"):
+            run("check", "coco", "--root", ".")
+
     def test_nothing_there_is_a_failure(self, tmp_path: Path) -> None:
         with pytest.raises(MissingFileError, match="MPII Human Pose: "):
             run("check", "mpii", "--root", tmp_path)

@@ -234,6 +234,12 @@ class TestPeopleAndScenes:
         record = self.record(tmp_path, replace(one, crowd=True), small, outside, one)
         assert len(list(dataset_people([record], BODY))) == 1
 
+    def test_who_is_not_valid_is_left_out(self, tmp_path: Path) -> None:
+        one = person(label("open"))
+        record = self.record(tmp_path, replace(one, valid=False), one)
+        assert len(list(dataset_people([record], BODY))) == 1
+        assert not list(dataset_scenes([record], BODY))
+
     def test_scenes_of_surreal(self, tmp_path: Path) -> None:
         """Its pelvis is known, `transl` follows from the body's own rest pose."""
         WRITERS["surreal"](tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -299,6 +300,21 @@ class TestPictures:
             path = tmp_path / f"a{suffix}"
             cv2.imwrite(str(path), np.zeros((21, 34, 3), np.uint8))
             assert picture_size(path) == (34, 21)
+
+    def test_labels_are_of_the_pixels_as_stored(self, tmp_path: Path) -> None:
+        """A photo that its camera held upright: viewers turn it, labels are from before that."""
+        import cv2
+
+        left = np.zeros((24, 48, 3), np.uint8)
+        left[:, :24] = 255
+        jpeg = cv2.imencode(".jpg", left)[1].tobytes()
+        exif = b"Exif\0\0" + struct.pack("<2sHIHHHIHHI", b"II", 42, 8, 1, 0x112, 3, 1, 6, 0, 0)
+        path = tmp_path / "a.jpg"
+        path.write_bytes(
+            jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + jpeg[2:]
+        )
+        assert picture_size(path) == (48, 24)
+        assert np.abs(PictureReader().read(Picture(path)).astype(int) - left).max() < 20
 
     def test_no_picture(self, tmp_path: Path) -> None:
         (tmp_path / "a.jpg").write_bytes(b"\xff\xd8\xff\xe0\x00")

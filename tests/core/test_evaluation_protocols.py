@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial import procrustes
 
+from mpmesh_core.datasets.boxes import tight_boxes
 from mpmesh_core.errors import ShapeError, UsageError
 from mpmesh_core.evaluation.agora import (
     AgoraErrors,
@@ -15,7 +16,6 @@ from mpmesh_core.evaluation.agora import (
     AgoraTruth,
     agora_errors,
     agora_scores,
-    keypoint_boxes,
     keypoint_iou,
 )
 from mpmesh_core.evaluation.metrics import DetectionCounts, auc3d, normalised_error, pck3d, pve
@@ -292,13 +292,13 @@ def agora_frames(draw: st.DrawFn):
     occlusion = rng.choice([5.0, 50.0, 90.0, 90.1, -1.0], people)
     found = AgoraFound(
         found_px,
-        keypoint_boxes(found_px),
+        tight_boxes(found_px),
         rng.normal(size=(others, 24, 3)),
         rng.normal(size=(others, 30, 3)),
     )
     truth = AgoraTruth(
         true_px,
-        keypoint_boxes(true_px),
+        tight_boxes(true_px),
         rng.normal(size=(people, 24, 3)),
         rng.normal(size=(people, 30, 3)),
         (occlusion >= 0) & (occlusion <= 90) & (rng.random(people) < 0.9),
@@ -313,7 +313,7 @@ def agora_people(count: int, seed: int = 0, apart: float = 600.0) -> tuple[Agora
     rng = np.random.default_rng(seed)
     px = apart * np.arange(count)[:, None, None] + rng.normal(0, 60, (count, 24, 2))
     joints, mesh = rng.normal(size=(count, 24, 3)), rng.normal(size=(count, 30, 3))
-    everybody = px, keypoint_boxes(px), joints, mesh
+    everybody = px, tight_boxes(px), joints, mesh
     marks = np.ones(count, bool), np.zeros(count), np.zeros(count, bool)
     return AgoraFound(*everybody), AgoraTruth(*everybody, *marks)
 

@@ -12,12 +12,20 @@ import pytest
 from people_samples import random_person
 from real_samples import needs_samples
 from scipy.io import savemat
-from set_samples import posed, write_agora, write_mupots, write_smpl, write_threedpw
+from set_samples import (
+    agora,
+    pickled,
+    posed,
+    threedpw,
+    write_agora,
+    write_mupots,
+    write_threedpw,
+)
 
 from mpmesh_core import cli
 from mpmesh_core.body import load_body
 from mpmesh_core.body.files import H36M_FILE
-from mpmesh_core.datasets import agora, mupots, threedpw
+from mpmesh_core.datasets import mupots, read_dataset
 from mpmesh_core.errors import InputError, MissingFileError, MPMeshError, UsageError
 from mpmesh_core.evaluation.by_pipeline import PipelinePeople
 from mpmesh_core.evaluation.predictions import frame_name, open_predictions
@@ -38,29 +46,10 @@ from mpmesh_core.outputs import ResultsWriter
 from mpmesh_core.types import FrameResult
 
 
-@pytest.fixture
-def smpl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = write_smpl(tmp_path / "smpl")
-    monkeypatch.setenv("MPMESH_SMPL_DIR", str(folder))
-    return folder
-
-
-def pickled(path: Path, content: object) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(pickle.dumps(content))
-    return path
-
-
-def garbage(path: Path) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(b"\x80\x02garbage" * 9)
-    return path
-
-
 class TestThreedpw:
     def test_people_stand_where_the_camera_sees_them(self, tmp_path: Path, smpl: Path) -> None:
         truth = write_threedpw(tmp_path / "3DPW", smpl)
-        records = list(threedpw.read(tmp_path))
+        records = list(threedpw(tmp_path))
         meshes = SmplMeshes()
         assert [record.number for record in records] == [0, 1, 2]
         for record in records:
@@ -79,7 +68,7 @@ class TestThreedpw:
     def score(self, root: Path, file: Path) -> ProtocolReport:
         find = open_predictions(file, "3dpw", None)
         regressor = h36m_regressor()
-        return score_threedpw(threedpw.read(root), find, SmplMeshes(), regressor, "mine")
+        return score_threedpw(threedpw(root), find, SmplMeshes(), regressor, "mine")
 
     def test_vertices_of_any_place_are_perfect(self, tmp_path: Path, smpl: Path) -> None:
         truth = write_threedpw(tmp_path / "3DPW", smpl)
@@ -94,7 +83,7 @@ class TestThreedpw:
 
     def test_parameters_are_posed(self, tmp_path: Path, smpl: Path) -> None:
         write_threedpw(tmp_path / "3DPW", smpl)
-        people = [[record.people[p].smpl for record in threedpw.read(tmp_path)] for p in (0, 1)]
+        people = [[record.people[p].smpl for record in threedpw(tmp_path)] for p in (0, 1)]
         content = {
             "sequence": "walk_00",
             "poses": [[np.r_[s.global_orient, s.body_pose] for s in person] for person in people],
@@ -104,7 +93,7 @@ class TestThreedpw:
         with pytest.raises(UsageError, match="--body smpl"):
             self.score(tmp_path, file)
         find = open_predictions(file, "3dpw", load_body("smpl"))
-        records = threedpw.read(tmp_path)
+        records = threedpw(tmp_path)
         report = score_threedpw(records, find, SmplMeshes(), h36m_regressor(), "mine")
         assert report.figures["PVE [mm]"] < 0.01
 
@@ -112,7 +101,7 @@ class TestThreedpw:
         """SPIN's own steps: both meshes from SMPL without translation."""
         write_threedpw(tmp_path / "3DPW", smpl)
         rng = np.random.default_rng(3)
-        records = list(threedpw.read(tmp_path))
+        records = list(threedpw(tmp_path))
         labels = [[record.people[p].smpl for record in records] for p in (0, 1)]
         poses = [[np.r_[s.global_orient, s.body_pose] for s in person] for person in labels]
         content = {
@@ -160,7 +149,7 @@ class TestThreedpw:
         truth = write_threedpw(tmp_path / "3DPW", smpl)
         rng = np.random.default_rng(0)
         writer = ResultsWriter(tmp_path / "run")
-        camera = next(threedpw.read(tmp_path)).camera
+        camera = next(threedpw(tmp_path)).camera
         people = []
         for number in (1, 0):
             person = random_person(rng)
@@ -186,7 +175,7 @@ class TestThreedpw:
         ResultsWriter(tmp_path / "run").write(result)
         find = open_predictions(tmp_path / "run", "3dpw", load_body("smpl"))
         with pytest.raises(InputError, match="name the body that made them with --body"):
-            find(next(threedpw.read(tmp_path)))
+            find(next(threedpw(tmp_path)))
 
     def test_nobody_to_compare(self, tmp_path: Path, smpl: Path) -> None:
         write_threedpw(tmp_path / "3DPW", smpl)
@@ -197,7 +186,7 @@ class TestThreedpw:
 
 class TestMupots:
     def test_labels_and_the_fitted_camera(self, tmp_path: Path) -> None:
-        pixels, joints = write_mupots(tmp_path)
+        pixels, joints = write_mupots(tmp_path / "MuPoTS-3D")
         records = list(mupots.read_sequences(tmp_path, ["TS1"]))
         assert len(records) == 3
         camera = records[0].camera
@@ -210,6 +199,11 @@ class TestMupots:
         assert [p.valid for p in records[0].people] == [True, False]
         assert person.points2d["mpi17"][5, 2] < person.points2d["mpi17"][4, 2]
 
+    def test_who_is_not_valid_may_have_no_labels(self, tmp_path: Path) -> None:
+        write_mupots(tmp_path / "MuPoTS-3D", empty=True)
+        lost = next(mupots.read_sequences(tmp_path, ["TS1"])).people[1]
+        assert not lost.valid and not lost.points2d and np.isnan(lost.box).all()
+
     def write_predictions(self, folder: Path, frames: dict[int, tuple]) -> Path:
         names = {f"TS1_img_{number:06d}": people for number, people in frames.items()}
         savemat(folder / "preds_2d_kpt_mupots.mat", {n: p for n, (p, _) in names.items()})
@@ -217,7 +211,7 @@ class TestMupots:
         return folder / "preds_3d_kpt_mupots.mat"
 
     def test_official_files(self, tmp_path: Path) -> None:
-        pixels, joints = write_mupots(tmp_path)
+        pixels, joints = write_mupots(tmp_path / "MuPoTS-3D")
         frames = {0: (pixels[0], joints[0]), 2: (pixels[2, ::-1], joints[2, ::-1] + 500)}
         find = open_predictions(self.write_predictions(tmp_path, frames), "mupots")
         assert find.frames == {"TS1/0", "TS1/2"}
@@ -228,7 +222,7 @@ class TestMupots:
         assert "Only 1 of the 20" in report.notes[0]
 
     def test_metrabs_npz(self, tmp_path: Path) -> None:
-        _, joints = write_mupots(tmp_path)
+        _, joints = write_mupots(tmp_path / "MuPoTS-3D")
         names = [f"mupots/TS1/img_{i:06d}.jpg" for i in range(3) for _ in range(2)]
         flat = joints.reshape(-1, 17, 3)
         np.savez(tmp_path / "p.npz", image_path=np.array(names, "S"), coords3d_pred_world=flat)
@@ -237,7 +231,7 @@ class TestMupots:
         assert report.figures["3DPCK, all [%]"] == 100
 
     def test_files_that_do_not_belong_together(self, tmp_path: Path) -> None:
-        pixels, joints = write_mupots(tmp_path)
+        pixels, joints = write_mupots(tmp_path / "MuPoTS-3D")
         file = self.write_predictions(tmp_path, {0: (pixels[0, :1], joints[0])})
         with pytest.raises(InputError, match="not as many people"):
             open_predictions(file, "mupots")
@@ -246,9 +240,9 @@ class TestMupots:
             open_predictions(file, "mupots")
 
     def test_all_twenty_are_needed(self, tmp_path: Path) -> None:
-        write_mupots(tmp_path)
+        write_mupots(tmp_path / "MuPoTS-3D")
         with pytest.raises(MissingFileError, match=r"TS2/annot\.mat is missing.*https://"):
-            list(mupots.read(tmp_path))
+            list(read_dataset("mupots", tmp_path))
 
 
 class TestAgora:
@@ -264,10 +258,10 @@ class TestAgora:
 
     def score(self, root: Path, file: Path, body: object = None) -> ProtocolReport:
         find = open_predictions(file, "agora", body)
-        return score_agora(agora.read(root), find, agora_body_vertices(root), "mine")
+        return score_agora(agora(root), find, agora_body_vertices(root), "mine")
 
     def test_truth_itself_with_a_miss_and_somebody_too_many(self, tmp_path: Path) -> None:
-        pixels, joints, meshes = write_agora(tmp_path)
+        pixels, joints, meshes = write_agora(tmp_path / "AGORA")
         people = {
             f"ag_scene_00001_personId_{k}": {
                 "joints": pixels[0, k][None],
@@ -287,7 +281,7 @@ class TestAgora:
         assert list(rows) == ["0-10 %"]
 
     def test_another_mesh_has_no_vertex_error(self, tmp_path: Path) -> None:
-        pixels, joints, _ = write_agora(tmp_path)
+        pixels, joints, _ = write_agora(tmp_path / "AGORA")
         content = {
             "joints": pixels[0, 0],
             "allSmplJoints3d": joints[0, 0],
@@ -301,16 +295,18 @@ class TestAgora:
     def test_small_pictures_have_their_own_pixels(self, tmp_path: Path) -> None:
         import cv2
 
-        pixels, _, _ = write_agora(tmp_path)
-        cv2.imwrite(str(tmp_path / "ag_scene_00001_1280x720.png"), np.zeros((720, 1280), np.uint8))
-        record = next(agora.read(tmp_path))
+        pixels, _, _ = write_agora(tmp_path / "AGORA")
+        cv2.imwrite(
+            str(tmp_path / "AGORA/ag_scene_00001_1280x720.png"), np.zeros((720, 1280), np.uint8)
+        )
+        record = next(agora(tmp_path))
         assert (record.width, record.height) == (1280, 720)
         assert np.allclose(record.people[1].points2d["smpl24"][:, :2], pixels[0, 1, :24] / 3)
         joints = record.people[1].points3d["smpl24"][:, :3]
         assert np.allclose(record.camera.project(joints) * 3, pixels[0, 1, :24], atol=2)
 
     def test_parameters_are_posed(self, tmp_path: Path, smpl: Path) -> None:
-        pixels, _, _ = write_agora(tmp_path)
+        pixels, _, _ = write_agora(tmp_path / "AGORA")
         parameters = {
             "transl": np.zeros((1, 3)), "betas": np.zeros((1, 10)),
             "global_orient": np.eye(3)[None, None], "body_pose": np.tile(np.eye(3), (1, 23, 1, 1)),
@@ -318,17 +314,17 @@ class TestAgora:
         content = {"params": parameters, "pose2rot": False, "joints": pixels[0, 0]}
         file = self.write_zip(tmp_path / "p.zip", {"ag_scene_00001_personId_0": content})
         body = load_body("smpl")
-        found = open_predictions(file, "agora", body)(next(agora.read(tmp_path)))
+        found = open_predictions(file, "agora", body)(next(agora(tmp_path)))
         rest = body.rest_joints(body.v_template.new_zeros(10)).numpy()
         assert np.abs(found.need_joints("smpl24")[0] - rest).max() < 1e-5
         vector = {**parameters, "global_orient": np.zeros((1, 1, 3)),
                   "body_pose": np.zeros((1, 23, 3))}  # fmt: skip
         turned = {**content, "params": vector, "pose2rot": True}
         other = self.write_zip(tmp_path / "q.zip", {"ag_scene_00001_personId_0": turned})
-        same = open_predictions(other, "agora", body)(next(agora.read(tmp_path)))
+        same = open_predictions(other, "agora", body)(next(agora(tmp_path)))
         assert np.allclose(found.need_vertices(), same.need_vertices(), atol=1e-6)
         with pytest.raises(UsageError, match="--body smpl"):
-            open_predictions(file, "agora", None)(next(agora.read(tmp_path)))
+            open_predictions(file, "agora", None)(next(agora(tmp_path)))
         kid = self.write_zip(tmp_path / "k.zip", {"a_personId_0": {**content, "kid_flag": True}})
         with pytest.raises(InputError, match="a child"):
             open_predictions(kid, "agora", body)._person("predictions/a_personId_0.pkl")
@@ -358,65 +354,9 @@ class TestAgora:
 class TestRealFiles:
     def test_regressor_and_body_vertices(self) -> None:
         folder = needs_samples("gt3d")
+        chosen = next((folder / "agora").rglob("body_verts_smpl.npy"))
         assert h36m_regressor(folder / "regressors/J_regressor_h36m.npy").shape == (17, 6890)
-        assert len(agora_body_vertices(folder / "agora")) == 4010
-
-
-class TestBrokenFiles:
-    @pytest.mark.parametrize("name", ["p.pkl", "p.zip", "p.npz", "p.mat", "p.jsonl"])
-    @pytest.mark.parametrize("dataset", ["3dpw", "mupots", "agora"])
-    def test_predictions(self, tmp_path: Path, name: str, dataset: str) -> None:
-        with pytest.raises(MPMeshError) as caught:
-            open_predictions(garbage(tmp_path / name), dataset)
-        assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
-
-    def test_no_predictions(self, tmp_path: Path) -> None:
-        with pytest.raises(MissingFileError, match="do not exist"):
-            open_predictions(tmp_path / "none.npz", "agora")
-        (tmp_path / "empty").mkdir()
-        for dataset in ("3dpw", "mupots", "agora"):
-            with pytest.raises(MPMeshError):
-                open_predictions(tmp_path / "empty", dataset)
-
-    @pytest.mark.parametrize(
-        ("reader", "path"),
-        [
-            (threedpw.read, "sequenceFiles/test/a.pkl"),
-            (lambda root: mupots.read_sequences(root, ["TS1"]), "TS1/annot.mat"),
-            (agora.read, "validation_0_withjv.pkl"),
-        ],
-    )
-    def test_truth(self, tmp_path: Path, reader, path: str) -> None:
-        if path.startswith("validation"):
-            pytest.importorskip("pandas", reason="AGORA's data frames need pandas")
-        with pytest.raises(MissingFileError, match=r"is missing.*https://"):
-            list(reader(tmp_path / "nowhere"))
-        garbage(tmp_path / path)
-        garbage(tmp_path / "TS1/occlusion.mat")
-        with pytest.raises(InputError) as caught:
-            list(reader(tmp_path))
-        assert path in str(caught.value) and "\n" not in str(caught.value)
-
-    def test_a_pickle_that_runs_code_is_refused(self, tmp_path: Path) -> None:
-        class Harm:
-            def __reduce__(self):
-                return (print, ("harm",))
-
-        pickled(tmp_path / "3DPW/sequenceFiles/test/a.pkl", {"sequence": Harm()})
-        with pytest.raises(InputError, match=r"asks for builtins\.print"):
-            list(threedpw.read(tmp_path))
-
-    def test_missing_keys_are_named(self, tmp_path: Path) -> None:
-        pickled(tmp_path / "sequenceFiles/test/a.pkl", {"sequence": "a", "poses": []})
-        with pytest.raises(InputError, match="no 'betas'"):
-            list(threedpw.read(tmp_path))
-
-    def test_missing_regressor_and_vertices(self, tmp_path: Path, monkeypatch) -> None:
-        monkeypatch.setenv("MPMESH_SMPL_DIR", str(tmp_path))
-        with pytest.raises(MissingFileError, match=r"J_regressor_h36m\.npy.*--regressor"):
-            h36m_regressor()
-        with pytest.raises(MissingFileError, match="--body-vertices"):
-            agora_body_vertices(tmp_path)
+        assert len(agora_body_vertices(folder, chosen)) == 4010
 
 
 class TestNames:
@@ -448,7 +388,7 @@ class TestConventions:
 
 class TestReports:
     def report(self, tmp_path: Path) -> ProtocolReport:
-        pixels, joints = write_mupots(tmp_path)
+        pixels, joints = write_mupots(tmp_path / "MuPoTS-3D")
         frames = {0: (pixels[0], joints[0]), 1: (pixels[1] + 10, joints[1] + 90)}
         predictions = TestMupots().write_predictions(tmp_path, frames)
         find = open_predictions(predictions, "mupots")
@@ -463,7 +403,7 @@ class TestReports:
 
     def test_without_pictures(self, tmp_path: Path) -> None:
         report = self.report(tmp_path)
-        for path in (tmp_path / "TS1").glob("*.jpg"):
+        for path in (tmp_path / "MuPoTS-3D/TS1").glob("*.jpg"):
             path.unlink()
         assert protocol_page(report).count("data:image/jpeg;base64,") == 3
 
@@ -486,21 +426,47 @@ class TestCommand:
         return 0
 
     def test_scores_predictions(self, tmp_path: Path, monkeypatch, capfd) -> None:
-        pixels, joints = write_mupots(tmp_path)
+        pixels, joints = write_mupots(tmp_path / "MuPoTS-3D")
         file = TestMupots().write_predictions(tmp_path, {0: (pixels[0], joints[0])})
         output = tmp_path / "out/mupots.json"
         words = "--predictions", file, "--sequence", "TS1", "--output", output
-        assert self.call(monkeypatch, "mupots", tmp_path, *words) == 0
+        assert self.call(monkeypatch, "mupots", "--root", tmp_path, *words) == 0
         printed = capfd.readouterr().out
         assert "MuPoTS-3D" in printed and "matching: in the order of the truths" in printed
         assert json.loads(output.read_text())["figures"]["3DPCK, matched [%]"] == 100
         assert "<svg" in output.with_suffix(".html").read_text()
 
+    def test_the_root_may_be_the_set_itself(self, tmp_path: Path, monkeypatch, capfd) -> None:
+        pixels, joints = write_mupots(tmp_path / "MuPoTS-3D")
+        file = TestMupots().write_predictions(tmp_path, {0: (pixels[0], joints[0])})
+        words = "--predictions", file, "--sequence", "TS1"
+        for root in (tmp_path, tmp_path / "MuPoTS-3D"):
+            assert self.call(monkeypatch, "mupots", "--root", root, *words) == 0
+        monkeypatch.chdir(tmp_path / "MuPoTS-3D")
+        assert self.call(monkeypatch, "mupots", "--root", ".", *words) == 0
+        monkeypatch.setenv("MPMESH_DATASETS", str(tmp_path))
+        assert self.call(monkeypatch, "mupots", *words) == 0
+        assert "mpmesh: " not in capfd.readouterr().err
+
+    def test_wrong_usage(self, tmp_path: Path, monkeypatch, capfd) -> None:
+        write_mupots(tmp_path / "MuPoTS-3D")
+        words = "--root", tmp_path, "--predictions", "none.npz"
+        assert self.call(monkeypatch, "mupots", *words, "-o", tmp_path / "a.html") == 2
+        assert "beside it" in capfd.readouterr().err
+        vertices = tmp_path / "AGORA" / "body_verts_smpl.npy"
+        vertices.parent.mkdir()
+        np.save(vertices, np.arange(9))
+        rows = tmp_path / "rows.npz"
+        np.savez(rows, image=["a.png"])
+        words = "--root", tmp_path, "--predictions", rows, "--split", "test"
+        assert self.call(monkeypatch, "agora", *words) == 2
+        assert "only train, validation" in capfd.readouterr().err
+
     def test_what_is_missing_is_one_line(self, tmp_path: Path, monkeypatch, capfd) -> None:
         monkeypatch.setenv("MPMESH_SMPL_DIR", str(tmp_path / "smpl"))
-        assert self.call(monkeypatch, "3dpw", tmp_path) == 1
-        assert self.call(monkeypatch, "agora", tmp_path) == 1
-        assert self.call(monkeypatch, "mupots", tmp_path, "--sequence", "TS21") == 2
+        assert self.call(monkeypatch, "3dpw", "--root", tmp_path) == 1
+        assert self.call(monkeypatch, "agora", "--root", tmp_path) == 1
+        assert self.call(monkeypatch, "mupots", "--root", tmp_path, "--sequence", "TS21") == 2
         assert self.call(monkeypatch, "synthetic", tmp_path) == 1
         assert self.call(monkeypatch, "bag", tmp_path / "no.mcap", "--truth", "/t", "-o", "x.mcap")
         lines = capfd.readouterr().err.splitlines()
@@ -527,7 +493,7 @@ class TestPipelineAsMethod:
         write_threedpw(tmp_path / "3DPW", smpl, people=3)
         pipeline = self.Pipeline(None)
         find = PipelinePeople(pipeline, lambda p: points_box(p.points2d["openpose18"]), False)
-        records = list(threedpw.read(tmp_path))
+        records = list(threedpw(tmp_path))
         assert find(records[0]).identity.tolist() == [2, 1]
         assert find(records[-1]).identity.tolist() == [2]  # person 0 is not valid there
         nobody = dataclasses.replace(records[0], people=())

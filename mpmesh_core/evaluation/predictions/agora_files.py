@@ -8,8 +8,6 @@ refused. A picture's people are taken in the order of their names, read when it 
 
 from __future__ import annotations
 
-import io
-import zipfile
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -17,11 +15,13 @@ from typing import Any
 import numpy as np
 
 from mpmesh_core.body import BodyModel
+from mpmesh_core.datasets.agora import WIDTH
+from mpmesh_core.datasets.boxes import tight_boxes
 from mpmesh_core.datasets.record import FrameRecord
-from mpmesh_core.datasets.truth_files import read_pickle_stream
-from mpmesh_core.errors import InputError, MPMeshError
-from mpmesh_core.evaluation.agora import JOINTS, WIDTH, keypoint_boxes
+from mpmesh_core.errors import InputError, refusing
+from mpmesh_core.evaluation.agora import JOINTS
 from mpmesh_core.evaluation.predictions.bodies import pose_bodies
+from mpmesh_core.evaluation.predictions.files import Pickles
 from mpmesh_core.evaluation.predictions.found import NOBODY, Found, frame_name
 from mpmesh_core.types import Array
 
@@ -38,17 +38,11 @@ class AgoraFiles:
     """
 
     def __init__(self, path: Path, body: BodyModel | None) -> None:
-        self._path, self._body = path, body
-        self._zip = _open_zip(path) if path.is_file() else None
-        names = (
-            [str(file.relative_to(path)) for file in path.rglob("*.pkl")]
-            if self._zip is None
-            else self._zip.namelist()
-        )
+        self._pickles, self._body = Pickles(path), body
         self._names: dict[str, list[str]] = defaultdict(list)
-        for name in sorted(names):
+        for name in self._pickles.names:
             image, mark, _ = Path(name).name.rpartition("_personId_")
-            if mark and name.endswith(".pkl"):
+            if mark:
                 self._names[frame_name("agora", image + ".png")].append(name)
         if not self._names:
             raise InputError(f"{path} holds no IMAGE_personId_N.pkl as AGORA's format has them")
@@ -65,35 +59,33 @@ class AgoraFiles:
             return NOBODY
         scale = record.width / WIDTH
         people = [self._person(name) for name in names]
-        points = np.stack([person[0][:JOINTS] for person in people])
-        boxes = np.stack([keypoint_boxes(person[0]) for person in people])
-        joints = np.stack([person[1] for person in people])
+        if len({vertices.shape for _, _, vertices in people}) > 1:
+            raise InputError(f"{self._pickles.source(names[0])}: its picture has unlike bodies")
+        points = np.stack([points[:JOINTS] for points, _, _ in people])
+        boxes = np.stack([tight_boxes(points) for points, _, _ in people])
         return Found(
             count=len(people),
-            joints={"smpl24": joints},
+            joints={"smpl24": np.stack([joints for _, joints, _ in people])},
             points={"smpl24": scale * points},
             boxes=scale * boxes,
-            vertices=np.stack([person[2] for person in people]),
+            vertices=np.stack([vertices for _, _, vertices in people]),
         )
 
     def _person(self, name: str) -> tuple[Array, Array, Array]:
         """All 2D points, 24 joints and the mesh."""
-        source = f"{self._path}, {name}"
-        data = (self._path / name).read_bytes() if self._zip is None else self._zip.read(name)
-        content = read_pickle_stream(io.BytesIO(data), source)
-        try:
+        source, content = self._pickles.source(name), self._pickles.read(name)
+        meshed = {"allSmplJoints3d", "verts"} <= set(content)
+        if "joints" not in content:
+            raise InputError(f"{source} has no 'joints', as AGORA's format has it")
+        if not meshed and "params" not in content:
+            raise InputError(f"{source} has neither 'params' nor 'allSmplJoints3d' and 'verts'")
+        with refusing(f"{source} is not of AGORA's format"):
             points = _rows(content["joints"], source, "joints")[:, :2]
-            if "allSmplJoints3d" in content and "verts" in content:
+            if meshed:
                 joints = _rows(content["allSmplJoints3d"], source, "allSmplJoints3d")
                 vertices = np.asarray(content["verts"], np.float64).reshape(-1, 3)
             else:
                 joints, vertices = self._posed(content, source)
-        except MPMeshError:
-            raise
-        except KeyError as error:
-            raise InputError(f"{source} has no {error}, as AGORA's format has it") from None
-        except (ValueError, TypeError) as error:
-            raise InputError(f"{source} is not of AGORA's format: {error}") from None
         if len(vertices) == 10475:
             raise InputError(f"{source} is an SMPL-X body; SMPL bodies are evaluated here")
         return points, joints[:JOINTS], vertices
@@ -121,10 +113,3 @@ def _rows(values: Any, source: str, name: str) -> Array:
     if rows.ndim != 2 or len(rows) < JOINTS:
         raise InputError(f"{source}: '{name}' must have {JOINTS} rows or more, got {rows.shape}")
     return rows
-
-
-def _open_zip(path: Path) -> zipfile.ZipFile:
-    try:
-        return zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError) as error:
-        raise InputError(f"{path} is no readable .zip: {error}") from None

@@ -17,14 +17,18 @@ import numpy as np
 from mpmesh_core.body import BodyModel
 from mpmesh_core.body.files import H36M_FILE
 from mpmesh_core.camera import Camera
+from mpmesh_core.datasets.agora import picture_stem
+from mpmesh_core.datasets.boxes import tight_boxes
+from mpmesh_core.datasets.conventions import MPI17
 from mpmesh_core.datasets.record import FrameRecord
 from mpmesh_core.drawing import person_vertices
 from mpmesh_core.errors import InputError
-from mpmesh_core.types import Array, Person
+from mpmesh_core.joints import H36M_JOINTS
+from mpmesh_core.types import UNSEEN, Array, Person
 
-# MuPoTS' joints in terms of `joints.H36M_JOINTS`: thorax for neck and nose for head are nearest.
-MPI17_OF_H36M = (10, 8, 14, 15, 16, 11, 12, 13, 1, 2, 3, 4, 5, 6, 0, 7, 9)
-_UNSEEN = ("coasted", "lost")
+_NEAREST = {"neck": "thorax", "head": "nose"}
+MPI17_OF_H36M = tuple(H36M_JOINTS.index(_NEAREST.get(name, name)) for name in MPI17)
+"""MuPoTS' joints in terms of Human3.6M's, which has no neck and no middle of the head."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,7 @@ def frame_name(dataset: str, path: Path | str) -> str:
     """
     path = Path(str(path))
     if dataset == "agora":
-        return path.stem.removesuffix("_1280x720")
+        return picture_stem(path.name)
     number = re.search(r"(\d+)$", path.stem)
     return f"{path.parent.name}/{int(number.group()) if number else path.stem}"
 
@@ -105,7 +109,7 @@ def found_people(
         body: poses meshes where given.
         identity: whom of the truth each is meant to be.
     """
-    kept = [i for i, person in enumerate(people) if person.state not in _UNSEEN]
+    kept = [i for i, person in enumerate(people) if person.state not in UNSEEN]
     seen = [people[i] for i in kept]
     if not seen:
         return NOBODY
@@ -123,7 +127,7 @@ def found_people(
         count=len(seen),
         joints=joints,
         points=points,
-        boxes=np.concatenate([points["smpl24"].min(1), points["smpl24"].max(1)], axis=1),
+        boxes=tight_boxes(points["smpl24"]),
         vertices=None if body is None else np.stack(person_vertices(body, seen)),
         transl=np.stack([person.transl for person in seen]).astype(np.float64),
         identity=None if identity is None else np.array([identity[i] for i in kept], np.int64),

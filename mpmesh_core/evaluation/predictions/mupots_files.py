@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from mpmesh_core.datasets.mupots import read_mat
 from mpmesh_core.datasets.record import FrameRecord
-from mpmesh_core.errors import InputError, MissingFileError
+from mpmesh_core.errors import InputError, MissingFileError, refusing
+from mpmesh_core.evaluation.predictions.files import read_mat
 from mpmesh_core.evaluation.predictions.found import NOBODY, Found
 from mpmesh_core.types import Array
 
@@ -77,4 +77,5 @@ def _points(values: Any, size: int, source: str) -> Array:
         points = points[None]
     if points.ndim != 3 or points.shape[1] != 17 or points.shape[2] < size:
         raise InputError(f"{source} must have shape (P, 17, {size}), got {points.shape}")
-    return points[..., :size].astype(np.float64)
+    with refusing(f"{source} is no array of numbers"):
+        return points[..., :size].astype(np.float64)

@@ -10,24 +10,22 @@ joints are projected by the camera of the sequence.
 
 from __future__ import annotations
 
-import zipfile
-import zlib
 from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 
 from mpmesh_core.body import BodyModel
+from mpmesh_core.datasets.boxes import tight_boxes
 from mpmesh_core.datasets.record import FrameRecord
-from mpmesh_core.errors import InputError
+from mpmesh_core.errors import InputError, refusing
 from mpmesh_core.evaluation.predictions.bodies import pose_bodies
 from mpmesh_core.evaluation.predictions.found import NOBODY, Found, frame_name
 from mpmesh_core.types import Array
 
-_SHAPES = {
-    "person": (1,), "joints2d": (2,), "joints3d": (3,), "vertices": (3,), "pose": (), "betas": (),
-    "transl": (), "image": (), "image_path": (), "coords3d_pred_world": (3,),
-}  # fmt: skip
+_NAMES = ("image", "image_path")
+_COLUMNS = {"joints2d": (2, 3), "joints3d": (3,), "vertices": (3,), "coords3d_pred_world": (3,)}
+_ROWS = ("person", "pose", "betas", "transl", *_COLUMNS)
 _CONVENTIONS = {24: "smpl24", 17: "mpi17"}
 
 
@@ -53,7 +51,7 @@ class NpzRows:
             if len(array) != len(names):
                 raise InputError(f"{path}: '{name}' has {len(array)} rows, 'image' {len(names)}")
         if "coords3d_pred_world" in self._arrays:
-            self._arrays["joints3d"] = self._arrays.pop("coords3d_pred_world") / 1000
+            self._arrays["joints3d"] = self._arrays.pop("coords3d_pred_world").astype(float) / 1000
         self._rows: dict[str, list[int]] = defaultdict(list)
         for row, name in enumerate(names.tolist()):
             text = name.decode() if isinstance(name, bytes) else str(name)
@@ -69,7 +67,7 @@ class NpzRows:
         rows = self._rows.get(frame_name(self._dataset, record.picture.path), [])
         if not rows:
             return NOBODY
-        arrays = {name: array[rows] for name, array in self._arrays.items()}
+        arrays = {name: array[rows].astype(np.float64) for name, array in self._arrays.items()}
         joints, vertices = {}, arrays.get("vertices")
         if "pose" in arrays and vertices is None:
             parts = (self._array(arrays, name) for name in ("pose", "betas", "transl"))
@@ -86,7 +84,7 @@ class NpzRows:
             count=len(rows),
             joints=joints,
             points=points,
-            boxes=None if flat is None else np.concatenate([flat.min(1), flat.max(1)], axis=1),
+            boxes=None if flat is None else tight_boxes(flat),
             vertices=vertices,
             transl=arrays.get("transl"),
             identity=arrays["person"].astype(np.int64) if "person" in arrays else None,
@@ -105,15 +103,14 @@ class NpzRows:
 
 
 def _load(path: Path) -> dict[str, Array]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            found = {name: file[name] for name in _SHAPES if name in file.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{path} is no readable .npz: {error}") from None
-    for name in ("joints2d", "joints3d", "vertices", "coords3d_pred_world"):
-        if name in found and found[name].ndim != 3:
-            raise InputError(f"{path}: '{name}' must be (N, J, 2 or 3), got {found[name].shape}")
-    return {
-        name: array.astype(np.float64) if array.dtype.kind == "f" else array
-        for name, array in found.items()
-    }
+    with refusing(f"{path} is no readable .npz"), np.load(path, allow_pickle=False) as file:
+        found = {name: file[name] for name in (*_NAMES, *_ROWS) if name in file.files}
+    for name, array in found.items():
+        if name in _COLUMNS and (array.ndim != 3 or array.shape[2] not in _COLUMNS[name]):
+            columns = " or ".join(map(str, _COLUMNS[name]))
+            raise InputError(f"{path}: '{name}' must be (N, J, {columns}), got {array.shape}")
+        if not array.ndim or (name in (*_NAMES, "person") and array.ndim != 1):
+            raise InputError(f"{path}: '{name}' must have a row a person, got {array.shape}")
+        if name in _ROWS and array.dtype.kind not in "fiu":
+            raise InputError(f"{path}: '{name}' must hold numbers, got {array.dtype}")
+    return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -51,9 +52,12 @@ class Results:
 
     def __init__(self, path: Path, dataset: str, body: BodyModel | None) -> None:
         self._path, self._dataset, self._body = path, dataset, body
-        self._frames: dict[str, FrameResult] = {
-            frame_name(dataset, result.source): result for result in read_results(path)
-        }
+        self._frames: dict[str, FrameResult] = {}
+        for result in read_results(path):
+            name = frame_name(dataset, result.source)
+            if name in self._frames:
+                raise InputError(f"{path}: two frames are of the picture {name}: {result.source}")
+            self._frames[name] = result
         if not self._frames:
             raise InputError(f"{path} holds no frames")
 
@@ -84,6 +88,26 @@ class Results:
                 f"{self._path}: the joints are not those of the body '{self._body.name}' with "
                 "these parameters; name the body that made them with --body"
             )
+
+
+def of_these(
+    records: Iterable[FrameRecord], dataset: str, predictions: Predictions
+) -> Iterator[FrameRecord]:
+    """The records, to their end if any of them is one that the predictions are of.
+
+    Raises:
+        InputError: none is; names a picture of either.
+    """
+    frames, name, known = predictions.frames, "", False
+    for record in records:
+        name = frame_name(dataset, record.picture.path)
+        known |= name in frames
+        yield record
+    if name and not known:
+        other = min(frames, default="none")
+        raise InputError(
+            f"the predictions are of none of these pictures: they name {other}, the set has {name}"
+        )
 
 
 def open_predictions(path: Path, dataset: str, body: BodyModel | None = None) -> Predictions:

@@ -8,8 +8,6 @@ else the file. A row of NaN is a person who wasn't found.
 
 from __future__ import annotations
 
-import io
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +15,9 @@ import numpy as np
 
 from mpmesh_core.body import BodyModel
 from mpmesh_core.datasets.record import FrameRecord
-from mpmesh_core.datasets.truth_files import read_pickle_stream
-from mpmesh_core.errors import InputError, MPMeshError
+from mpmesh_core.errors import InputError, refusing
 from mpmesh_core.evaluation.predictions.bodies import pose_bodies
+from mpmesh_core.evaluation.predictions.files import Pickles
 from mpmesh_core.evaluation.predictions.found import NOBODY, Found
 from mpmesh_core.types import Array
 
@@ -38,11 +36,19 @@ class ThreedpwFiles:
     def __init__(self, path: Path, body: BodyModel | None) -> None:
         self._body = body
         self._sequences: dict[str, tuple[str, dict[str, Any]]] = {}
-        for name, data in _files(path):
-            content = read_pickle_stream(io.BytesIO(data), name)
+        self._lengths: dict[str, int] = {}
+        pickles = Pickles(path)
+        for name in pickles.names:
+            source, content = pickles.source(name), pickles.read(name)
             if not ({"poses", "betas"} <= set(content) or "vertices" in content):
-                raise InputError(f"{name} has neither poses and betas nor vertices")
-            self._sequences[str(content.get("sequence", Path(name).stem))] = name, content
+                raise InputError(f"{source} has neither poses and betas nor vertices")
+            sequence = str(content.get("sequence", Path(name or path).stem))
+            if sequence in self._sequences:
+                other = self._sequences[sequence][0]
+                raise InputError(f"{source} and {other} are both of the sequence {sequence}")
+            with refusing(f"{source} is not of 3DPW's format"):
+                self._lengths[sequence] = max((len(rows) for rows in _main(content)), default=0)
+            self._sequences[sequence] = source, content
         if not self._sequences:
             raise InputError(f"{path} holds no .pkl of a sequence as 3DPW's format has them")
 
@@ -51,8 +57,8 @@ class ThreedpwFiles:
         """Names of the frames."""
         return {
             f"{sequence}/{number}"
-            for sequence, (_, content) in self._sequences.items()
-            for number in range(max((len(rows) for rows in _main(content)), default=0))
+            for sequence, length in self._lengths.items()
+            for number in range(length)
         }
 
     def __call__(self, record: FrameRecord) -> Found:
@@ -60,7 +66,7 @@ class ThreedpwFiles:
         if record.sequence not in self._sequences:
             return NOBODY
         name, content = self._sequences[record.sequence]
-        try:
+        with refusing(f"{name} is not of 3DPW's format"):
             there = [
                 person
                 for person, rows in enumerate(_main(content))
@@ -70,10 +76,6 @@ class ThreedpwFiles:
                 return NOBODY
             vertices = self._vertices(content, there, record.number)
             transl = None if "vertices" in content else np.zeros((len(there), 3))
-        except MPMeshError:
-            raise
-        except (ValueError, TypeError, IndexError) as error:
-            raise InputError(f"{name} is not of 3DPW's format: {error}") from None
         identity = np.array(there, np.int64)
         return Found(len(there), vertices=vertices, transl=transl, identity=identity)
 
@@ -89,16 +91,3 @@ class ThreedpwFiles:
 
 def _main(content: dict[str, Any]) -> Any:
     return content["vertices"] if "vertices" in content else content["poses"]
-
-
-def _files(path: Path) -> list[tuple[str, bytes]]:
-    if path.is_dir():
-        return [(str(file), file.read_bytes()) for file in sorted(path.rglob("*.pkl"))]
-    if path.suffix == ".pkl":
-        return [(str(path), path.read_bytes())]
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = [name for name in sorted(archive.namelist()) if name.endswith(".pkl")]
-            return [(f"{path}, {name}", archive.read(name)) for name in names]
-    except (zipfile.BadZipFile, OSError) as error:
-        raise InputError(f"{path} is no readable .zip: {error}") from None

@@ -8,8 +8,10 @@ import numpy as np
 
 from mpmesh_core.body import BodyModel, load_body
 from mpmesh_core.body.files import SMPL_VERTICES, smpl_folder
+from mpmesh_core.datasets.agora import INFO
+from mpmesh_core.datasets.files import home
 from mpmesh_core.datasets.record import SmplLabel
-from mpmesh_core.errors import InputError, MissingFileError
+from mpmesh_core.errors import InputError, MissingFileError, refusing
 from mpmesh_core.evaluation.predictions.bodies import pose_bodies
 from mpmesh_core.types import Array
 
@@ -48,29 +50,34 @@ def h36m_regressor(path: Path | None = None) -> Array:
     """
     path = smpl_folder() / REGRESSOR if path is None else path
     rows = _load(path, f"{REGRESSOR} is missing", REGRESSOR_PAGE, "--regressor")
-    if rows.ndim != 2 or rows.shape[0] != 17:
-        raise InputError(f"{path} has shape {rows.shape}; the regressor is (17, {SMPL_VERTICES})")
+    if rows.ndim != 2 or rows.shape[0] != 17 or rows.dtype.kind != "f":
+        wanted = f"float (17, {SMPL_VERTICES})"
+        raise InputError(f"{path} is {rows.dtype} {rows.shape}; the regressor is {wanted}")
     return rows.astype(np.float64)
 
 
 def agora_body_vertices(root: Path, path: Path | None = None) -> Array:
-    """Indices of the SMPL vertices that AGORA's MVE counts, by default from under the root.
+    """Indices of the SMPL vertices that AGORA's MVE counts, by default from AGORA's folder.
 
     Raises:
         MissingFileError, InputError: no such file, or another one.
     """
     if path is None:
-        path = next(iter(sorted(root.rglob(BODY_VERTICES))), root / BODY_VERTICES)
+        folder = home(INFO, root)
+        path = next(iter(sorted(folder.rglob(BODY_VERTICES))), folder / BODY_VERTICES)
     rows = _load(path, f"{BODY_VERTICES} is missing", BODY_VERTICES_PAGE, "--body-vertices")
     if rows.ndim != 1 or rows.dtype.kind not in "iu" or not len(rows):
         raise InputError(f"{path} holds no list of vertices: {rows.dtype} of shape {rows.shape}")
+    if rows.min() < 0 or rows.max() >= SMPL_VERTICES:
+        raise InputError(f"{path} names vertices outside SMPL's {SMPL_VERTICES}")
     return rows.astype(np.int64)
 
 
 def _load(path: Path, complaint: str, page: str, option: str) -> Array:
     if not path.is_file():
         raise MissingFileError(f"{path}: {complaint}; get it from {page} or give {option} FILE")
-    try:
-        return np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise InputError(f"{path} is no readable .npy: {error}") from None
+    with refusing(f"{path} is no readable .npy"):
+        rows = np.load(path, allow_pickle=False)
+        if not isinstance(rows, np.ndarray):
+            raise TypeError("several arrays")
+    return rows
