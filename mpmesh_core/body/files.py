@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from mpmesh_core.body.pickles import load_smpl_pickle
-from mpmesh_core.errors import MissingFileError, UsageError, WeightsError
+from mpmesh_core.errors import MissingFileError, UsageError, WeightsError, refusing
 from mpmesh_core.joints import SMPL_PARENTS
 from mpmesh_core.types import Array
 
@@ -245,7 +245,8 @@ def _keypoint_regressors(raw: dict[str, Any], path: Path, joints: Array) -> dict
         found["h36m17"] = np.concatenate([joints[list(H36M_BODY)], head, joints[list(H36M_ARMS)]])
     beside = path.parent / "J_regressor_h36m.npy"
     if beside.is_file():
-        regressor = np.load(beside)
+        with refusing(f"{beside} is no regressor of joints"):
+            regressor = np.load(beside)
         if regressor.shape == (17, count):
             found["h36m17"] = regressor[list(H36M_FILE)].astype(np.float64)
     for which in ("coco17", "h36m17"):

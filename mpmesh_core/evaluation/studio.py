@@ -87,7 +87,7 @@ def evaluate_studio(pipeline: Pipeline, frames: Iterable[StudioFrame]) -> Studio
 def _h36m_frames(folder: Path) -> Iterator[StudioFrame]:
     """Truth is in the camera's frame."""
     cameras = _cameras(folder / "cameras.pkl")
-    labels = np.load(folder / "test_h36m_body3d.npz")
+    labels = _labels(folder / "test_h36m_body3d.npz")
     order = [H36M_JOINTS.index(limb) for limb in LIMBS]
     for name, points in zip(labels["imgname"], labels["S"]):
         subject, session, _ = str(name).split("/")
@@ -96,10 +96,15 @@ def _h36m_frames(folder: Path) -> Iterator[StudioFrame]:
         yield StudioFrame(Path(str(name)).name, image, camera, points[order, :3])
 
 
+def _labels(path: Path) -> dict[str, Array]:
+    with refusing(f"{path} is no readable .npz of labels"), np.load(path) as file:
+        return {name: file[name] for name in ("imgname", "S")}
+
+
 def _mpi_frames(folder: Path) -> Iterator[StudioFrame]:
     """Truth is in the camera's frame."""
     cameras = _cameras(folder / "cameras_train.pkl")
-    labels = np.load(folder / "test_3dhp_train.npz")
+    labels = _labels(folder / "test_3dhp_train.npz")
     for name, points in zip(labels["imgname"], labels["S"]):
         image = read_image(folder / str(name))
         camera = _camera(cameras[str(name).rsplit("_", 1)[0]], image)

@@ -15,7 +15,7 @@ from real_samples import needs_samples
 
 from mpmesh_core.body import find_body_file, load_body, read_body_file
 from mpmesh_core.body.files import H36M_FILE, OPEN_BODY, SMPL_TIPS
-from mpmesh_core.errors import MissingFileError, MPMeshError, UsageError, WeightsError
+from mpmesh_core.errors import InputError, MissingFileError, MPMeshError, UsageError, WeightsError
 from mpmesh_core.joints import H36M_JOINTS
 
 
@@ -83,6 +83,12 @@ class TestNpz:
         np.testing.assert_array_equal(legs["left_knee"], beside[2])  # the file: left leg first
         np.testing.assert_array_equal(legs["right_knee"], beside[5])
         np.testing.assert_array_equal(np.sort(found, axis=0), np.sort(beside, axis=0))
+
+    def test_damaged_regressor_beside_the_file(self, tmp_path: Path) -> None:
+        (tmp_path / "J_regressor_h36m.npy").write_bytes(b"no array")
+        np.savez(tmp_path / "body.npz", **dense(smpl_content()))
+        with pytest.raises(InputError, match=r"J_regressor_h36m\.npy is no regressor"):
+            read_body_file(tmp_path / "body.npz")
 
     def test_legs_of_the_real_regressor(self) -> None:
         """SMPL's left toe is vertex 3216, the right one 6617; ankles are made of near ones."""
