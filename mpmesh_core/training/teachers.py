@@ -16,6 +16,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import onnx
 
 from mpmesh_core.errors import MissingPackageError
 from mpmesh_core.joints import COCO_FLIP
@@ -206,5 +207,14 @@ def _onnx_session(path: str | Path) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 2
     options.log_severity_level = 3
-    file = str(existing(Path(path), "teacher network"))
-    return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    model = onnx.load(existing(Path(path), "teacher network"))
+    for node in model.graph.node:
+        if node.op_type == "BatchNormalization":
+            # The keypoint network says spatial=0 and has statistics for spatial=1, the only way
+            # since opset 9. ONNX Runtime ignores it, but for 1.23, the last for Python 3.10.
+            kept = [attribute for attribute in node.attribute if attribute.name != "spatial"]
+            del node.attribute[:]
+            node.attribute.extend(kept)
+    return onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )

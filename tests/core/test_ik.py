@@ -175,7 +175,9 @@ class TestDegenerate:
 
     @given(
         points=hnp.arrays("float32", (29, 3), elements=FLOATS),
-        rest=hnp.arrays("float32", (29, 3), elements=st.sampled_from((0.0, 0.1, -0.1, 1e-9, 2.0))),
+        rest=hnp.arrays(
+            "float32", (29, 3), elements=st.sampled_from((0.0, 0.125, -0.125, 2.0**-30, 2.0))
+        ),
         twist=hnp.arrays("float32", (23, 2), elements=FLOATS),
     )
     @settings(max_examples=150, deadline=None)
