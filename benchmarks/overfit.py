@@ -27,7 +27,7 @@ def main() -> None:
     """Train and print the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("store", type=Path)
-    parser.add_argument("--steps", type=int, default=250)
+    parser.add_argument("--steps", type=int, default=350)
     parser.add_argument("--backbone", default="mobilenetv2")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
