@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,3 +17,32 @@ def smpl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = write_smpl(tmp_path / "smpl")
     monkeypatch.setenv("MPMESH_SMPL_DIR", str(folder))
     return folder
+
+
+class _Ear(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.heard: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.heard.append(record.getMessage())
+
+
+@pytest.fixture
+def listen() -> Iterator[Callable[[str], list[str]]]:
+    """What a module's logger says from now on.
+
+    Unlike caplog it listens to that logger itself: under ROS's launch plugin, loggers hand nothing
+    on.
+    """
+    attached: list[tuple[logging.Logger, _Ear]] = []
+
+    def attach(module: str) -> list[str]:
+        logger, ear = logging.getLogger(module), _Ear()
+        logger.addHandler(ear)
+        attached.append((logger, ear))
+        return ear.heard
+
+    yield attach
+    for logger, ear in attached:
+        logger.removeHandler(ear)
