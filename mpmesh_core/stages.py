@@ -17,7 +17,7 @@ from torch import Tensor
 from mpmesh_core.body import BodyModel
 from mpmesh_core.configuration import PipelineConfig
 from mpmesh_core.crop import CropCameras
-from mpmesh_core.networks.checkpoint import load_checkpoint
+from mpmesh_core.networks.checkpoint import load_network
 from mpmesh_core.networks.refiner import RefinerNetwork
 from mpmesh_core.pose import stand
 from mpmesh_core.refine import refiner_inputs
@@ -87,9 +87,8 @@ def load_keeper(config: PipelineConfig, body: BodyModel, device: torch.device) -
     """
     refiner: RefinerNetwork | None = None
     if config.refine:
-        network, _ = load_checkpoint(weights_path("refiner", config.variant, config.weights))
-        assert isinstance(network, RefinerNetwork)
-        refiner = network.to(device)
+        path = weights_path("refiner", config.variant, config.weights)
+        refiner = load_network(path, RefinerNetwork).to(device)
     return StageKeeper(body, refiner, config.context)
 
 

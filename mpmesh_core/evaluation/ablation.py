@@ -26,7 +26,7 @@ from mpmesh_core.body import BodyModel, load_body
 from mpmesh_core.errors import InputError, UsageError
 from mpmesh_core.evaluation.metrics import Floats, mpjpe, pa_mpjpe
 from mpmesh_core.limbs import keep_limbs
-from mpmesh_core.networks.checkpoint import load_checkpoint
+from mpmesh_core.networks.checkpoint import load_network
 from mpmesh_core.networks.refiner import RefinerNetwork
 from mpmesh_core.outputs import prepare_folder, write_file
 from mpmesh_core.refine import rotations_from_pose6d
@@ -177,9 +177,7 @@ def _train_and_measure(
     training: RefinerTraining, held_out: Sequence[RefinerCache], body: BodyModel
 ) -> Errors:
     path = train_refiner(training)
-    network, _ = load_checkpoint(path)
-    assert isinstance(network, RefinerNetwork)
-    errors = measure(network, held_out, body)
+    errors = measure(load_network(path, RefinerNetwork), held_out, body)
     path.with_name("state.pt").unlink(missing_ok=True)  # a finished run is not resumed
     return errors
 

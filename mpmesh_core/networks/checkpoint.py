@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from mpmesh_core.errors import MissingFileError, WeightsError
 from mpmesh_core.networks import Network, network_class
 
+Kind = TypeVar("Kind", bound=nn.Module)
 FORMAT_VERSION = 1
 _KEY = "mpmesh"
 _READABLE = 0o644
@@ -78,6 +79,18 @@ def load_checkpoint(path: str | Path) -> tuple[nn.Module, dict[str, Any]]:
         raise WeightsError(f"{path} has a configuration that fits no network: {reason}") from None
     _fill(network, tensors, Path(path))
     return network.eval(), metadata
+
+
+def load_network(path: str | Path, kind: type[Kind]) -> Kind:
+    """The network of a checkpoint, which must be of that class.
+
+    Raises:
+        MissingFileError, WeightsError: as `load_checkpoint`, or it is of another class.
+    """
+    network, _ = load_checkpoint(path)
+    if not isinstance(network, kind):
+        raise WeightsError(f"{path} holds a {type(network).__name__}")
+    return network
 
 
 def read_checkpoint(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -25,7 +25,7 @@ from mpmesh_core.detect import EngineDetector, load_detector
 from mpmesh_core.engines.torch import TorchEngine
 from mpmesh_core.errors import NumericalError, UsageError, WeightsError
 from mpmesh_core.evaluation.detection import DetectionScores, LabelledImage, score_detections
-from mpmesh_core.networks.checkpoint import load_checkpoint, save_checkpoint
+from mpmesh_core.networks.checkpoint import load_network, save_checkpoint
 from mpmesh_core.networks.detector import DetectorNetwork
 from mpmesh_core.training.detection_augment import AugmentedImage, augment
 from mpmesh_core.training.detection_data import Cutout, DetectionSample
@@ -228,10 +228,7 @@ def _start(config: DetectorTraining) -> DetectorNetwork:
     if config.init_onnx is not None:
         return detector_from_onnx(config.data / config.init_onnx)
     if config.init is not None:
-        network, _ = load_checkpoint(config.init)
-        if not isinstance(network, DetectorNetwork):
-            raise WeightsError(f"{config.init} holds no detector")
-        return network
+        return load_network(config.init, DetectorNetwork)
     return DetectorNetwork()
 
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from mpmesh_core.body import BodyModel, load_body
 from mpmesh_core.crop import CropCameras
 from mpmesh_core.errors import UsageError
+from mpmesh_core.networks.checkpoint import load_network
 from mpmesh_core.networks.refiner import CAMERA_START, RefinerConfig, RefinerNetwork
 from mpmesh_core.networks.skeleton import PointMaps, SkeletonNetwork
 from mpmesh_core.pose import absolute_points, solve_pose
@@ -31,7 +32,6 @@ from mpmesh_core.training.refiner import mean_errors, refiner_groups
 from mpmesh_core.training.refiner_data import TRUTH
 from mpmesh_core.training.skeleton import (
     SkeletonTraining,
-    checkpoint_of,
     freeze_early,
     skeleton_groups,
     starting_skeleton,
@@ -115,7 +115,7 @@ class JointTrainer(Trainer[JointTraining, dict[str, Tensor]]):
         skeleton = starting_skeleton(config, self.fabric.device)
         refiner = RefinerNetwork(config.refiner)
         if config.refiner_start is not None:
-            refiner = checkpoint_of(config.refiner_start, RefinerNetwork)
+            refiner = load_network(config.refiner_start, RefinerNetwork)
         own, read = skeleton.feature_channels, refiner.config.feature_channels
         if own != read:
             raise UsageError(f"the skeleton network has {own} features, the refiner reads {read}")

@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from mpmesh_core.errors import WeightsError
-from mpmesh_core.networks.checkpoint import load_checkpoint
+from mpmesh_core.networks.checkpoint import load_network
 from mpmesh_core.networks.mobilenet import MobileNet
 from mpmesh_core.networks.skeleton import PointMaps, SkeletonConfig, SkeletonNetwork
 from mpmesh_core.training.augment import AugmentConfig
@@ -26,8 +25,6 @@ from mpmesh_core.training.skeleton_data import PeopleStore
 from mpmesh_core.training.skeleton_losses import LossWeights, skeleton_losses
 from mpmesh_core.training.skeleton_validation import validate_skeleton
 from mpmesh_core.training.trainer import Trainer, TrainingRun
-
-Kind = TypeVar("Kind", bound=nn.Module)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,10 +81,8 @@ class Batches(Dataset[dict[str, Tensor]]):
         stores = rng.choice(len(self._stores), config.batch * self._devices, p=self._shares)
         samples = []
         for place in range(self._rank, len(stores), self._devices):
-            own, store = (
-                np.random.default_rng((config.seed, step, place)),
-                self._stores[stores[place]],
-            )
+            store = self._stores[stores[place]]
+            own = np.random.default_rng((config.seed, step, place))
             index = int(own.integers(len(store)))
             samples.append(store.crop(index, own, config.augment, config.size))
         return {name: torch.from_numpy(np.stack([s[name] for s in samples])) for name in samples[0]}
@@ -174,9 +169,10 @@ def starting_skeleton(config: SkeletonTraining, device: torch.device) -> Skeleto
     Raises:
         WeightsError: the checkpoint is of another kind.
     """
-    network = SkeletonNetwork(config.network)
-    if config.start is not None:
-        network = checkpoint_of(config.start, SkeletonNetwork)
+    if config.start is None:
+        network = SkeletonNetwork(config.network)
+    else:
+        network = load_network(config.start, SkeletonNetwork)
     network.to(device)
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     freeze_early(network, config.frozen_stages)
@@ -201,15 +197,3 @@ def skeleton_groups(network: SkeletonNetwork, config: SkeletonTraining) -> list[
         }
         for (rate, matrix), parameters in groups.items()
     ]
-
-
-def checkpoint_of(path: str, kind: type[Kind]) -> Kind:
-    """The network of a checkpoint, which must be of that class.
-
-    Raises:
-        WeightsError: it is not.
-    """
-    network, _ = load_checkpoint(path)
-    if not isinstance(network, kind):
-        raise WeightsError(f"{path} holds a {type(network).__name__}")
-    return network

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from training_samples import NETWORK, Noise, scenes
+from training_samples import NETWORK, made_cache
 from typer.testing import CliRunner
 
 from mpmesh_core import cli
@@ -25,7 +25,7 @@ from mpmesh_core.limbs import keep_limbs
 from mpmesh_core.networks.refiner import RefinerConfig, RefinerNetwork
 from mpmesh_core.refine import pose6d_from_rotations, rotations_from_pose6d
 from mpmesh_core.training.refiner import RefinerTraining
-from mpmesh_core.training.refiner_data import RefinerCache, cache_scenes
+from mpmesh_core.training.refiner_data import RefinerCache
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +34,8 @@ def body() -> BodyModel:
 
 
 @pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory, body: BodyModel) -> Path:
-    folder = tmp_path_factory.mktemp("cache")
-    cache_scenes(folder, scenes((1, 3, 2, 4)), Noise(), body)
-    return folder
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made_cache(tmp_path_factory.mktemp("cache"))
 
 
 def config(output: Path, cache: Path, **changes: object) -> RefinerTraining:
