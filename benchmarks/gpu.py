@@ -112,8 +112,9 @@ class Bench:
 
 def parity(bench: Bench) -> None:
     """FP16 on the GPU against FP32 on the CPU, stage by stage, photos first."""
-    gpu = bench.pipeline("light", mesh=True)
-    cpu = bench.pipeline("light", mesh=True, device="cpu")
+    once = {"mesh": True, "second_look": "off"}
+    gpu = bench.pipeline("light", **once)
+    cpu = bench.pipeline("light", device="cpu", **once)
     for name, pictures in bench.photos().items():
         bench.row("parity", name, partial(_parity, cpu, gpu, pictures))
 

@@ -9,6 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mpmesh_core.engines import Backend
 
+SecondLook = Literal["auto", "on", "off"]
+
 
 class PipelineConfig(BaseModel):
     """Everything that can be chosen about the line; unknown keys are refused."""
@@ -29,6 +31,9 @@ class PipelineConfig(BaseModel):
         None, description="detections below it are dropped; None takes the detector's own"
     )
     mirror: bool = Field(False, description="read each crop in a mirror too, and average")
+    second_look: SecondLook = Field(
+        "auto", description="look again, upright, at people who lean; auto: on a CPU"
+    )
     refine: bool = Field(True, description="run the relation-aware refiner")
     context: Annotated[int, Field(ge=1, le=4)] = Field(
         3, description="people in one refiner run, the target included (N of the paper)"

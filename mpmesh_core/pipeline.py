@@ -2,11 +2,11 @@
 
 image + camera -> detect -> crop -> skeleton -> place -> IK -> refine -> body -> track -> people
 
-People found twice are left out (`doubles`); before inverse kinematics, skeletons take the body's
-bone lengths (`foreshorten`); after tracking, bodies may be smoothed. Every stage is a batch over
-the people of the frame; the mathematics is in the file named after the stage. On a GPU the same
-functions work on places for people, some of them empty (`device_line`). A depth image, where there
-is one, gives the bodies' distance (`depth`).
+People who lean are looked at twice (`second_look`); people found twice are left out (`doubles`);
+before inverse kinematics, skeletons take the body's bone lengths (`foreshorten`); after tracking,
+bodies may be smoothed. Every stage is a batch over the people of the frame; the mathematics is in
+the file named after the stage. On a GPU the same functions work on places for people, some of them
+empty (`device_line`). A depth image, where there is one, gives the bodies' distance (`depth`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from mpmesh_core.body import BodyModel, load_body
 from mpmesh_core.camera import Camera
 from mpmesh_core.clock import StageClock
 from mpmesh_core.configuration import PipelineConfig
-from mpmesh_core.crop import crop_images, look_at
+from mpmesh_core.crop import CropCameras, crop_images, look_at
 from mpmesh_core.deadline import Deadline, Plan, nearest
 from mpmesh_core.depth import anchor_people
 from mpmesh_core.detect import DEFAULT_THRESHOLD, Detector, load_detector, nan_scores
@@ -35,12 +35,13 @@ from mpmesh_core.mirror import read_crops
 from mpmesh_core.people import describe, to_people
 from mpmesh_core.pose import absolute_points, solve_pose, stand
 from mpmesh_core.refine import refine
+from mpmesh_core.second_look import look_again
 from mpmesh_core.smoothing import Smoother
 from mpmesh_core.stages import load_keeper
 from mpmesh_core.tensor_detector import Found, TensorDetector
 from mpmesh_core.threads import one_thread
 from mpmesh_core.tracking import Tracker
-from mpmesh_core.types import Array, FrameResult, Person
+from mpmesh_core.types import Array, FrameResult, Person, Skeletons
 from mpmesh_core.warp import warp_crops
 from mpmesh_core.weights import weights_path
 
@@ -77,6 +78,8 @@ class Pipeline:
         self.smoother: Smoother | None = self._load_smoother()
         self._clock = StageClock(self.device)
         self._line = self._load_line()
+        wanted = self.config.second_look
+        self._second_look = wanted == "on" or (wanted == "auto" and self._line is None)
         limit = self.config.deadline_ms
         self.deadline = None if limit is None else Deadline(limit)
 
@@ -210,12 +213,16 @@ class Pipeline:
         """
         with self._stage("crop"):
             crops = look_at(boxes, camera)
-            if isinstance(picture, Tensor):
-                pixels = warp_crops(picture, camera, crops)
-            else:
-                pixels = crop_images(picture, camera, crops).float()
+            pixels = _pixels(picture, camera, crops)
         with self._stage("skeleton"):
-            skeletons = read_crops(self.skeleton, pixels, self.config.mirror)
+            skeletons = self._read(pixels)
+            if self._second_look:
+                crops, skeletons = look_again(
+                    crops,
+                    skeletons,
+                    lambda turned: self._read(_pixels(picture, camera, turned)),
+                    everybody=isinstance(picture, Tensor),
+                )
         with self._stage("place"):
             one_each = distinct(boxes, skeletons, crops)
             points = absolute_points(skeletons, crops)
@@ -244,6 +251,9 @@ class Pipeline:
                 fields["vertices"] = self.body(*pose).vertices
         usable = one_each & ik.ok & placed
         return fields | {"usable": usable, "finite": ik.ok, "refined": refined}
+
+    def _read(self, pixels: Tensor) -> Skeletons:
+        return read_crops(self.skeleton, pixels, self.config.mirror)
 
     def _checked(self, numbers: dict[str, Array]) -> list[Person]:
         """People whose numbers can be used.
@@ -308,3 +318,10 @@ class Pipeline:
                 f"GPU {self.device} is out of memory in {name}: lower --max-people or use "
                 "--device cpu"
             ) from None
+
+
+def _pixels(picture: Array | Tensor, camera: Camera, crops: CropCameras) -> Tensor:
+    """(N, 3, S, S) float32 pictures of crop cameras, sampled where the picture lies."""
+    if isinstance(picture, Tensor):
+        return warp_crops(picture, camera, crops)
+    return crop_images(picture, camera, crops).float()

@@ -37,6 +37,7 @@ def bench(
     weights: options.Weights = None,
     refine: options.Refine = True,
     mirror: options.Mirror = False,
+    second_look: options.SecondLook = "auto",
     output: Annotated[Path | None, typer.Option(help="Write the figures as JSON.")] = None,
     against: Annotated[Path | None, typer.Option(help="Compare with an older JSON file.")] = None,
     read: Annotated[
@@ -62,6 +63,7 @@ def bench(
             weights=weights,
             refine=refine,
             mirror=mirror,
+            second_look=second_look,
             max_people=max([32, *(people or [])]),
         )
         line = dict(_rows(pipeline, sizes, people or [], runs))

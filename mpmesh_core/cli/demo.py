@@ -21,6 +21,7 @@ def demo(
     weights: options.Weights = None,
     refine: options.Refine = True,
     mirror: options.Mirror = False,
+    second_look: options.SecondLook = "auto",
 ) -> None:
     """Render a clip, find its people, and compare them with the truth; needs no data.
 
@@ -36,7 +37,12 @@ def demo(
 
     console = Console()
     pipeline = options.load_pipeline(
-        backend=backend, device=device, weights=weights, refine=refine, mirror=mirror
+        backend=backend,
+        device=device,
+        weights=weights,
+        refine=refine,
+        mirror=mirror,
+        second_look=second_look,
     )
     with console.status("rendering the clip"):
         scenes = list(demo_clip(frames=max(3, round(seconds * FPS))))

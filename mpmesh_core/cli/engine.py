@@ -102,6 +102,7 @@ def check(
     from mpmesh_core.evaluation.parity import compare
 
     settings = {"variant": variant, "weights": weights, "track": False, "mesh": True}
+    settings["second_look"] = "off"
     tested = options.load_pipeline(backend=backend, device=device, **settings)
     reference = options.load_pipeline(backend="torch", device="cpu", **settings)
     rows = compare(reference, tested, _pictures(sources, frames))

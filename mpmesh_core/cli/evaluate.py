@@ -26,6 +26,7 @@ def photos(
     weights: options.Weights = None,
     refine: options.Refine = True,
     mirror: options.Mirror = False,
+    second_look: options.SecondLook = "auto",
     output: Output = None,
 ) -> None:
     """Detection and 2D keypoints on real photos with COCO keypoints.
@@ -43,6 +44,7 @@ def photos(
             weights=weights,
             refine=refine,
             mirror=mirror,
+            second_look=second_look,
             track=False,
         ),
         photos_with_keypoints(data),
@@ -58,6 +60,7 @@ def studio(
     weights: options.Weights = None,
     refine: options.Refine = True,
     mirror: options.Mirror = False,
+    second_look: options.SecondLook = "auto",
     output: Output = None,
 ) -> None:
     """3D joints on Human3.6M and MPI-INF-3DHP frames, 12 limb joints.
@@ -75,6 +78,7 @@ def studio(
             weights=weights,
             refine=refine,
             mirror=mirror,
+            second_look=second_look,
             track=False,
         ),
         studio_frames(data),
@@ -90,6 +94,7 @@ def demo(
     weights: options.Weights = None,
     refine: options.Refine = True,
     mirror: options.Mirror = False,
+    second_look: options.SecondLook = "auto",
     output: Output = None,
 ) -> None:
     """The rendered demo clip with known truth; needs no data.
@@ -102,7 +107,12 @@ def demo(
 
     check_output(output)
     pipeline = options.load_pipeline(
-        backend=backend, device=device, weights=weights, refine=refine, mirror=mirror
+        backend=backend,
+        device=device,
+        weights=weights,
+        refine=refine,
+        mirror=mirror,
+        second_look=second_look,
     )
     report = evaluate_clip(pipeline, demo_clip())
     show_report(clip_report(report), output, asdict(report))

@@ -22,6 +22,7 @@ def synthetic(
     weights: options.Weights = None,
     refine: options.Refine = True,
     mirror: options.Mirror = False,
+    second_look: options.SecondLook = "auto",
     max_people: options.MaxPeople = 32,
     output: Output = None,
 ) -> None:
@@ -42,6 +43,7 @@ def synthetic(
         weights=weights,
         refine=refine,
         mirror=mirror,
+        second_look=second_look,
         max_people=max_people,
         track=False,
     )
@@ -69,6 +71,7 @@ def bag(
     weights: options.Weights = None,
     refine: options.Refine = True,
     mirror: options.Mirror = False,
+    second_look: options.SecondLook = "auto",
 ) -> None:
     """A recording against its truth: `mpmesh replay --evaluate` in short.
 
@@ -85,4 +88,5 @@ def bag(
         weights=weights,
         refine=refine,
         mirror=mirror,
+        second_look=second_look,
     )

@@ -44,6 +44,7 @@ def threedpw(
     weights: options.Weights = None,
     refine: options.Refine = True,
     mirror: options.Mirror = False,
+    second_look: options.SecondLook = "auto",
     output: Output = None,
 ) -> None:
     """3DPW under SPIN's protocol: 14 joints, MPJPE, PA-MPJPE and PVE.
@@ -74,6 +75,7 @@ def threedpw(
             weights=weights,
             refine=refine,
             mirror=mirror,
+            second_look=second_look,
         )
     name = _name(method, predictions, variant)
     frames = with_progress(records, "frames")
@@ -94,6 +96,7 @@ def mupots(
     weights: options.Weights = None,
     refine: options.Refine = True,
     mirror: options.Mirror = False,
+    second_look: options.SecondLook = "auto",
     output: Output = None,
 ) -> None:
     """MuPoTS-3D: 3DPCK and AUC of all annotated people and of the matched ones.
@@ -122,6 +125,7 @@ def mupots(
             weights=weights,
             refine=refine,
             mirror=mirror,
+            second_look=second_look,
         )
     frames = with_progress(records, "frames")
     show_report(score_mupots(frames, find, _name(method, predictions, variant)), output)
@@ -142,6 +146,7 @@ def agora(
     weights: options.Weights = None,
     refine: options.Refine = True,
     mirror: options.Mirror = False,
+    second_look: options.SecondLook = "auto",
     output: Output = None,
 ) -> None:
     """AGORA, SMPL bodies: NMJE, NMVE, MPJPE, MVE and F1.
@@ -169,6 +174,7 @@ def agora(
             weights=weights,
             refine=refine,
             mirror=mirror,
+            second_look=second_look,
         )
     frames = with_progress(records, "pictures")
     show_report(score_agora(frames, find, chosen, _name(method, predictions, variant)), output)

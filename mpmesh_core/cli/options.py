@@ -27,6 +27,9 @@ Body = Annotated[str, typer.Option(help="open, smpl, or a body file (.npz, .pkl)
 MaxPeople = Annotated[int, typer.Option(min=1, max=256, help="People a frame, best first.")]
 Refine = Annotated[bool, typer.Option("--refine/--no-refine", help="Relation-aware refinement.")]
 Mirror = Annotated[bool, typer.Option("--mirror/--no-mirror", help="Read crops in a mirror too.")]
+SecondLook = Annotated[
+    str, typer.Option(help="Look again, upright, at people who lean: auto (on a CPU), on or off.")
+]
 DeadlineMs = Annotated[
     float | None,
     typer.Option(

@@ -62,6 +62,7 @@ def replay(
     max_people: options.MaxPeople = 32,
     refine: options.Refine = True,
     mirror: options.Mirror = False,
+    second_look: options.SecondLook = "auto",
     smooth: Annotated[bool, typer.Option("--smooth", help="Quieter bodies.")] = False,
 ) -> None:
     """Run every picture of bags through the line, without ROS, and write what a node publishes.
@@ -91,6 +92,7 @@ def replay(
             max_people=max_people,
             refine=refine,
             mirror=mirror,
+            second_look=second_look,
             smooth=smooth,
         ),
         topic=topic,

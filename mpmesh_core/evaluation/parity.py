@@ -86,7 +86,7 @@ class _Given:
 def compare(
     reference: Pipeline, tested: Pipeline, pictures: Iterable[tuple[Array, Camera]]
 ) -> list[Difference]:
-    """Differences of two pipelines that compute meshes and track nobody.
+    """Differences of two pipelines that compute meshes, track nobody and look once.
 
     Args:
         reference: what counts as right.

@@ -26,8 +26,10 @@ from mpmesh_core.mirror import read_crops
 from mpmesh_core.networks.refiner import CAMERA_START
 from mpmesh_core.pipeline import absolute_points, solve_pose
 from mpmesh_core.refine import pose6d_from_rotations
+from mpmesh_core.second_look import look_again
 from mpmesh_core.training.losses import RefinerTruth
 from mpmesh_core.training.scene import PersonTruth, Scene
+from mpmesh_core.types import Skeletons
 
 Array = np.ndarray
 LEAST_VISIBLE = 0.15  # part of a person below which no detector would have found it
@@ -82,8 +84,12 @@ def _read_scene(
         return None
     boxes = np.stack([detected_box(person, scene.camera, rng) for person in people])
     crops = look_at(boxes, scene.camera)
-    pixels = crop_images(scene.image, scene.camera, crops)
-    found = read_crops(skeleton, pixels.float())
+
+    def read(cameras: CropCameras) -> Skeletons:
+        pixels = crop_images(scene.image, scene.camera, cameras)
+        return read_crops(skeleton, pixels.float())
+
+    crops, found = look_again(crops, read(crops), read)
     points = absolute_points(found, crops)
     ik = solve_pose(points, found, body)
     finite = ik.ok & found.features.flatten(1).isfinite().all(1)

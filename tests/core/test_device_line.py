@@ -224,7 +224,9 @@ def mode() -> Iterator[FakeTensorMode]:
 @torch.inference_mode()
 def test_nothing_waits_between_picture_and_people(mode: FakeTensorMode, camera: Camera) -> None:
     """Tensors without numbers: a step that needs one on the host raises."""
-    config = PipelineConfig(device="cpu", backend="torch", track=False, mesh=True, mirror=True)
+    config = PipelineConfig(
+        device="cpu", backend="torch", track=False, mesh=True, mirror=True, second_look="on"
+    )
     pipeline = Pipeline(config, keep_stages=True)
     detector = TensorDetector(pipeline.detector.engine, 0.4, 8)
     pretend(mode, pipeline.body)

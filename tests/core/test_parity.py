@@ -49,7 +49,10 @@ class Nobody:
 
 
 def pipeline(backend: str = "onnxruntime") -> Pipeline:
-    return Pipeline(PipelineConfig(device="cpu", backend=backend, track=False, mesh=True))
+    config = PipelineConfig(
+        device="cpu", backend=backend, track=False, mesh=True, second_look="off"
+    )
+    return Pipeline(config)
 
 
 class TestCompare:

@@ -32,6 +32,9 @@ class SyntheticConfig(BaseModel):
     interacting: Share = Field(
         default=0.0, description="share of scenes whose people stand in reach of one another"
     )
+    low: Share = Field(
+        default=0.0, description="share of people near the ground (sitting, lying, crawling) extra"
+    )
     texture_seed: int = Field(default=0, description="seed of the shared textures and outfits")
 
     @model_validator(mode="after")

@@ -132,9 +132,10 @@ def _draw_people(
     # No draw where nobody interacts: older seeds keep their scenes.
     interact = config.interacting > 0 and rng.random() < config.interacting
     if interact:
-        stances, view, spots = _interacting(library, rng, _how_many(rng, config, least=2))
+        stances, view, spots = _interacting(library, rng, config)
     else:
-        stances = [_random_stance(library, rng) for _ in range(_how_many(rng, config))]
+        count = _how_many(rng, config)
+        stances = [_random_stance(library, rng, config.low) for _ in range(count)]
         view, spots = _arrange(rng, stances)
     figures = [place(library.wardrobe, s, spot, view) for s, spot in zip(stances, spots)]
     figures = [figure for figure in figures if _in_view(figure, view)]
@@ -161,16 +162,29 @@ def _how_many(rng: Random, config: SyntheticConfig, least: int = 1) -> int:
     return int(rng.choice(len(shares), p=shares / shares.sum())) + 1
 
 
-def _interacting(library: Library, rng: Random, count: int) -> tuple[list[Stance], View, Array]:
+def _interacting(
+    library: Library, rng: Random, config: SyntheticConfig
+) -> tuple[list[Stance], View, Array]:
     """People in reach of one another, turned towards each other, and a view of them."""
+    count = _how_many(rng, config, least=2)
     spots, distance = place_people(rng, count, random_view(rng, 3.0).camera, REACH)
-    stances = [_random_stance(library, rng, bearing) for bearing in bearings(spots)]
+    stances = [_random_stance(library, rng, config.low, bearing) for bearing in bearings(spots)]
     return stances, random_view(rng, distance), separate(_standing(stances), spots)
 
 
-def _random_stance(library: Library, rng: Random, bearing: float | None = None) -> Stance:
-    """Somebody who looks anywhere, or along a bearing [degrees] at another."""
-    pose = library.poses.draw(rng)
+def _random_stance(
+    library: Library, rng: Random, low: float, bearing: float | None = None
+) -> Stance:
+    """Somebody who looks anywhere, or along a bearing [degrees] at another.
+
+    Args:
+        library: what scenes are drawn from.
+        rng: source of chance.
+        low: probability that it must be somebody near the ground.
+        bearing: of whom they look at.
+    """
+    near_ground = low > 0 and rng.random() < low  # no draw at 0, as above
+    pose = library.poses.draw_low(rng) if near_ground else library.poses.draw(rng)
     if bearing is None:
         rotations = pose.rotations.copy()
         rotations[0] = turn("y", rng.uniform(0, 360)) @ rotations[0]
