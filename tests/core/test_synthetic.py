@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from mpmesh_core.body import BodyModel, load_body
 from mpmesh_core.camera import Camera
 from mpmesh_core.errors import UsageError
+from mpmesh_core.training.mocap import Clip
 from mpmesh_core.training.scene import Scene, ShardFolder
 from mpmesh_core.training.synthetic.config import SyntheticConfig
 from mpmesh_core.training.synthetic.demo_clip import demo_clip
@@ -31,7 +32,7 @@ from mpmesh_core.training.synthetic.lighting import (
 )
 from mpmesh_core.training.synthetic.patterns import pattern_colour
 from mpmesh_core.training.synthetic.people import make_stance, place
-from mpmesh_core.training.synthetic.poses import PoseBank, compose, turn
+from mpmesh_core.training.synthetic.poses import PoseBank, compose, is_low, turn
 from mpmesh_core.training.synthetic.render import render, visible_boxes
 from mpmesh_core.training.synthetic.shading import lit_share
 from mpmesh_core.training.synthetic.textures import STRIPES, material
@@ -194,6 +195,24 @@ class TestPoses:
                 rotations @ rotations.swapaxes(-1, -2), np.tile(np.eye(3), (24, 1, 1)), atol=1e-5
             )
             assert (np.linalg.det(rotations) > 0).all()
+
+    def test_low_poses_are_rotations_near_the_ground(self) -> None:
+        standing = Clip("cmu_mocap/walk/1", np.tile(np.eye(3, dtype=np.float32), (9, 24, 1, 1)), 1)
+        bank, rng = PoseBank([standing]), np.random.default_rng(0)
+        low = [bank.draw_low(rng).rotations for _ in range(200)]
+        assert np.mean([is_low(pose) for pose in low]) > 0.5
+        assert np.mean([is_low(bank.draw(rng).rotations) for _ in range(200)]) < 0.25
+        np.testing.assert_allclose(np.linalg.det(low), 1, atol=1e-5)
+
+    def test_a_pelvis_is_as_high_as_the_legs_hold_it(self) -> None:
+        pose = np.tile(np.eye(3), (24, 1, 1))
+        assert not is_low(pose)
+        pose[[1, 2]] = turn("x", -90)  # thighs ahead, shins too: sitting on the ground
+        assert is_low(pose)
+        pose[[4, 5]] = turn("x", 90)  # shins down: on a chair
+        assert is_low(pose)
+        pose[2], pose[5] = np.eye(3), np.eye(3)  # one leg stands
+        assert not is_low(pose)
 
 
 class TestShapes:
