@@ -7,8 +7,12 @@ Out  points (..., 29, 3) whose bones are nearly as long as the body's
 Pictures tell well where a point is across the line of sight and badly along it, and a network that
 is unsure of depth says too little of it. So where a bone is too short or too long, its ends move
 along the line of sight first: a limb that looks short points towards the camera or away from it.
-Inverse kinematics alone would keep the direction, and land the hand beside the hand. An exact
-skeleton doesn't move. The head goes with the neck: its bones are so short that they would turn it
+Inverse kinematics alone would keep the direction, and land the hand beside the hand.
+
+A skeleton that is too small or too large as a whole would bend every limb that way. It may be of a
+person of another size than the body, or of a network that is unsure; so half of the difference (in
+logarithms) is taken for the person's size, and the skeleton moves away or nearer by it beforehand.
+An exact skeleton doesn't move. The head goes with the neck: its bones are so short that they would turn it
 with every pixel.
 """
 
@@ -25,10 +29,12 @@ from mpmesh_core.checks import check_shapes
 from mpmesh_core.joints import POINT_PARENTS, POINTS
 from mpmesh_core.kinematic_tree import length_of
 
+RESIZED = 0.5  # of the difference in size; from 0.3 to 0.7 is as good, all or nothing are not
 PASSES = 8  # 40 change keypoints by 0.2 % more
 ALONG_SIGHT = 8.0  # how much more easily a point moves along the line of sight than across it
 _OVERSHOOT = 1.5  # every bone moves its ends at once, so each move is shared and may be larger
 _LEAST_CONFIDENCE = 0.02
+_SIZES = 0.5, 2.0  # of a skeleton, as a part of the body's, that are believed
 _EPS = 1e-6  # [m]
 _HEAD = (POINTS.index("head"), POINTS.index("head_top"))
 
@@ -60,6 +66,7 @@ def foreshorten(
     sight = _mix(tables.ends, start / length_of(start).clamp(min=_EPS)).unflatten(0, (2, -1))
     ease = _mix(tables.ends, 1 / sure.clamp(_LEAST_CONFIDENCE, 1.0)).unflatten(0, (2, -1))
     lean = (ALONG_SIGHT - 1) * sight
+    start = start * _size(start, length, sure, tables)
     moved = start
     for _ in range(passes):
         bones = _mix(tables.bones, moved)
@@ -73,6 +80,14 @@ def foreshorten(
         moved = moved + _mix(tables.push, amount.flatten(0, 1))
     moved = start + _mix(tables.follow, moved - start)
     return moved.transpose(0, 1).reshape(*batch, len(POINT_PARENTS), 3)
+
+
+def _size(start: Tensor, length: Tensor, sure: Tensor, tables: _Tables) -> Tensor:
+    """By how much each skeleton (29, N, 3) grows: (N, 1); sure bones count more."""
+    pairs = _mix(tables.ends, sure).unflatten(0, (2, -1))  # (2, 26, N, 1)
+    weight = pairs.amin(0).square()
+    wanted, now = ((weight * x).sum(0) for x in (length, length_of(_mix(tables.bones, start))))
+    return (wanted.clamp(min=_EPS) / now.clamp(min=_EPS)).clamp(*_SIZES) ** RESIZED
 
 
 def _point_major(values: Tensor, batch: torch.Size) -> Tensor:

@@ -48,7 +48,9 @@ class TestForeshorten:
         limbs = [bone for bone in range(28) if bone + 1 not in (15, 24)]  # the head just follows
         assert (lengths(moved) - lengths(rest))[:, limbs].abs().mean() < 0.003
         head, neck = [15, 24], [12]
-        torch.testing.assert_close(moved[:, head] - moved[:, neck], flat[:, head] - flat[:, neck])
+        stands = torch.nn.functional.normalize(moved[:, head] - moved[:, neck], dim=-1)
+        stood = torch.nn.functional.normalize(flat[:, head] - flat[:, neck], dim=-1)
+        torch.testing.assert_close(stands, stood)
         assert (pixels(moved) - pixels(points)).norm(dim=-1).mean() < 0.003  # 12 mm at 4 m
         twist = torch.tensor([1.0, 0.0]).expand(200, 23, 2)
 
@@ -61,6 +63,23 @@ class TestForeshorten:
 
         assert off(moved) < 0.75 * off(flat)
         assert depth_error(moved) < depth_error(flat)
+
+    @pytest.mark.parametrize("size", [0.85, 1.15])
+    def test_people_of_another_size_bend_less_than_lengths_alone_would_bend_them(
+        self, size: float, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        points, rest, confidence = standing(100)
+        small = points * size  # the same picture, nearer or farther
+
+        def turned() -> float:
+            bones = foreshorten(small, rest, confidence)
+            bones = bones[..., 1:, :] - bones[..., PARENTS, :]
+            true = points[..., 1:, :] - points[..., PARENTS, :]
+            return float(1 - torch.cosine_similarity(bones, true, dim=-1).mean())
+
+        with_size = turned()
+        monkeypatch.setattr("mpmesh_core.foreshorten.RESIZED", 0.0)
+        assert with_size < 0.6 * turned()
 
     def test_unsure_points_give_way(self) -> None:
         points, rest, confidence = standing(50)
