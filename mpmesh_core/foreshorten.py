@@ -6,14 +6,15 @@ Out  points (..., 29, 3) whose bones are nearly as long as the body's
 
 Pictures tell well where a point is across the line of sight and badly along it, and a network that
 is unsure of depth says too little of it. So where a bone is too short or too long, its ends move
-along the line of sight first: a limb that looks short points towards the camera or away from it.
-Inverse kinematics alone would keep the direction, and land the hand beside the hand.
+along the line of sight first, unless they are unsure across it too: a limb that looks short points
+towards the camera or away from it. Inverse kinematics alone would keep the direction, and land the hand beside the hand.
 
 A skeleton that is too small or too large as a whole would bend every limb that way. It may be of a
 person of another size than the body, or of a network that is unsure; so half of the difference (in
 logarithms) is taken for the person's size, and the skeleton moves away or nearer by it beforehand.
-An exact skeleton doesn't move. The head goes with the neck: its bones are so short that they would turn it
-with every pixel.
+
+An exact skeleton doesn't move. The head goes with the neck: its bones are so short that they would
+turn it with every pixel.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from mpmesh_core.kinematic_tree import length_of
 
 RESIZED = 0.5  # of the difference in size; from 0.3 to 0.7 is as good, all or nothing are not
 PASSES = 8  # 40 change keypoints by 0.2 % more
-ALONG_SIGHT = 8.0  # how much more easily a point moves along the line of sight than across it
+ALONG_SIGHT = 8.0  # how much more easily a sure point moves along the line of sight than across it
 _OVERSHOOT = 1.5  # every bone moves its ends at once, so each move is shared and may be larger
 _LEAST_CONFIDENCE = 0.02
 _SIZES = 0.5, 2.0  # of a skeleton, as a part of the body's, that are believed
@@ -65,7 +66,8 @@ def foreshorten(
     length = length_of(_mix(tables.bones, rest)).clamp(min=_EPS)  # (26, N, 1)
     sight = _mix(tables.ends, start / length_of(start).clamp(min=_EPS)).unflatten(0, (2, -1))
     ease = _mix(tables.ends, 1 / sure.clamp(_LEAST_CONFIDENCE, 1.0)).unflatten(0, (2, -1))
-    lean = (ALONG_SIGHT - 1) * sight
+    certain = _mix(tables.ends, sure.clamp(0, 1)).unflatten(0, (2, -1))
+    lean = (ALONG_SIGHT - 1) * certain * sight
     start = start * _size(start, length, sure, tables)
     moved = start
     for _ in range(passes):

@@ -37,6 +37,11 @@ def read_crops(engine: Engine, crops: Tensor, mirror: bool = False) -> Skeletons
     return averaged(straight, unmirrored(both.take(count + len(crops)), crops.shape[-1]))
 
 
+def read_mirrored(engine: Engine, crops: Tensor) -> Skeletons:
+    """Skeletons of the people in crops, read in a mirror; see `read_crops`."""
+    return unmirrored(Skeletons(**engine.run({"image": crops.flip(-1)})), crops.shape[-1])
+
+
 def unmirrored(skeletons: Skeletons, size: int) -> Skeletons:
     """Skeletons of mirrored crops `size` px wide, as the crops themselves would have them.
 

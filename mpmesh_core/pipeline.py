@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -41,7 +42,7 @@ from mpmesh_core.stages import load_keeper
 from mpmesh_core.tensor_detector import Found, TensorDetector
 from mpmesh_core.threads import one_thread
 from mpmesh_core.tracking import Tracker
-from mpmesh_core.types import Array, FrameResult, Person, Skeletons
+from mpmesh_core.types import Array, FrameResult, Person
 from mpmesh_core.warp import warp_crops
 from mpmesh_core.weights import weights_path
 
@@ -212,17 +213,15 @@ class Pipeline:
             skeleton network gave numbers) and `refined` (so did the refiner).
         """
         with self._stage("crop"):
+            see = partial(_pictures, picture, camera)
             crops = look_at(boxes, camera)
-            pixels = _pixels(picture, camera, crops)
+            pixels = see(crops)
         with self._stage("skeleton"):
-            skeletons = self._read(pixels)
+            skeletons = read_crops(self.skeleton, pixels, self.config.mirror)
             if self._second_look:
-                crops, skeletons = look_again(
-                    crops,
-                    skeletons,
-                    lambda turned: self._read(_pixels(picture, camera, turned)),
-                    everybody=isinstance(picture, Tensor),
-                )
+                fixed = isinstance(picture, Tensor)
+                seen = self.skeleton, crops, skeletons
+                crops, skeletons = look_again(*seen, see, self.config.mirror, everybody=fixed)
         with self._stage("place"):
             one_each = distinct(boxes, skeletons, crops)
             points = absolute_points(skeletons, crops)
@@ -251,9 +250,6 @@ class Pipeline:
                 fields["vertices"] = self.body(*pose).vertices
         usable = one_each & ik.ok & placed
         return fields | {"usable": usable, "finite": ik.ok, "refined": refined}
-
-    def _read(self, pixels: Tensor) -> Skeletons:
-        return read_crops(self.skeleton, pixels, self.config.mirror)
 
     def _checked(self, numbers: dict[str, Array]) -> list[Person]:
         """People whose numbers can be used.
@@ -320,7 +316,7 @@ class Pipeline:
             ) from None
 
 
-def _pixels(picture: Array | Tensor, camera: Camera, crops: CropCameras) -> Tensor:
+def _pictures(picture: Array | Tensor, camera: Camera, crops: CropCameras) -> Tensor:
     """(N, 3, S, S) float32 pictures of crop cameras, sampled where the picture lies."""
     if isinstance(picture, Tensor):
         return warp_crops(picture, camera, crops)

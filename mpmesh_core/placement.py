@@ -119,7 +119,7 @@ def mix_absolute(
     root: Tensor,
     K: Tensor,
     size: int = 256,
-    mix: float = 0.5,
+    mix: float | Tensor = 0.5,
 ) -> Tensor:
     """Absolute points from the relative skeleton and, where the crop shows them, from the image.
 
@@ -132,7 +132,7 @@ def mix_absolute(
         root: (..., 3) [m] from `place`.
         K: (..., 3, 3) [crop px].
         size: of the crop [px].
-        mix: share of the back-projection, 0..1.
+        mix: share of the back-projection, 0..1, for all points or (..., J) for each.
 
     Returns:
         (..., J, 3) [m, crop camera frame]; not finite where the input is not.
@@ -147,7 +147,8 @@ def mix_absolute(
     depth = points[..., 2:]
     seen = inside_field_of_view(points_px, size) & (depth[..., 0] > _NEAREST)
     shown = torch.cat((_normalised(points_px, K) * depth, depth), dim=-1)
-    return torch.where(seen[..., None], torch.lerp(points, shown, mix), points)
+    share = mix.unsqueeze(-1) if isinstance(mix, Tensor) else mix
+    return torch.where(seen[..., None], torch.lerp(points, shown, share), points)
 
 
 def inside_field_of_view(points_px: Tensor, size: int = 256) -> Tensor:

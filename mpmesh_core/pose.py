@@ -18,7 +18,7 @@ from mpmesh_core.ik import IKResult, solve_ik
 from mpmesh_core.placement import PlacementNoise, fit_residual, locate, mix_absolute, place
 from mpmesh_core.types import Bodies, Skeletons
 
-IMAGE_SHARE = 1.0  # of the 2D points in the skeleton that IK aims at
+IMAGE_TRUST = 3.0  # points of at least this part (1 / 3) of full confidence stand where seen
 # Of the light network. A person's size is what one camera can't see; `common_sigma` was chosen so
 # that 68 % of held-out synthetic people stand within the ellipsoid that claims it, see
 # benchmarks/placement.py.
@@ -29,7 +29,8 @@ def absolute_points(skeletons: Skeletons, crops: CropCameras) -> Tensor:
     """(N, 29, 3) points [m] in the crop cameras: where the skeletons stand."""
     relative, pixels = skeletons.points3d, skeletons.points2d
     root = locate(relative, pixels, point_weights(skeletons), crops.K)
-    return mix_absolute(relative, pixels, root, crops.K, mix=IMAGE_SHARE)
+    share = (IMAGE_TRUST * skeletons.confidence).clamp(0, 1)
+    return mix_absolute(relative, pixels, root, crops.K, mix=share)
 
 
 def solve_pose(points: Tensor, skeletons: Skeletons, body: BodyModel) -> IKResult:

@@ -29,7 +29,6 @@ from mpmesh_core.refine import pose6d_from_rotations
 from mpmesh_core.second_look import look_again
 from mpmesh_core.training.losses import RefinerTruth
 from mpmesh_core.training.scene import PersonTruth, Scene
-from mpmesh_core.types import Skeletons
 
 Array = np.ndarray
 LEAST_VISIBLE = 0.15  # part of a person below which no detector would have found it
@@ -85,11 +84,11 @@ def _read_scene(
     boxes = np.stack([detected_box(person, scene.camera, rng) for person in people])
     crops = look_at(boxes, scene.camera)
 
-    def read(cameras: CropCameras) -> Skeletons:
-        pixels = crop_images(scene.image, scene.camera, cameras)
-        return read_crops(skeleton, pixels.float())
+    def pictures(cameras: CropCameras) -> Tensor:
+        return crop_images(scene.image, scene.camera, cameras).float()
 
-    crops, found = look_again(crops, read(crops), read)
+    first = read_crops(skeleton, pictures(crops))
+    crops, found = look_again(skeleton, crops, first, pictures)
     points = absolute_points(found, crops)
     ik = solve_pose(points, found, body)
     finite = ik.ok & found.features.flatten(1).isfinite().all(1)

@@ -289,6 +289,14 @@ class TestMixAbsolute:
         torch.testing.assert_close(moved[..., 0][inside], expected[inside])
         assert (moved[~inside] == 0).all() and moved[..., 1:].abs().max() < 1e-9
 
+    def test_each_point_has_its_share(self) -> None:
+        rel, px, K, root = people(20, 4.0)
+        shifted = px + torch.tensor([4.0, -2.0])
+        shares = torch.rand(px.shape[:-1], dtype=px.dtype)
+        none, all_ = (mix_absolute(rel, shifted, root, K, mix=mix) for mix in (0.0, 1.0))
+        found = mix_absolute(rel, shifted, root, K, mix=shares)
+        torch.testing.assert_close(found, none + shares.unsqueeze(-1) * (all_ - none))
+
     def test_behind_and_nan_stay_with_their_person(self) -> None:
         rel, px, K, root = people(3, 4.0)
         good = mix_absolute(rel, px, root, K)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import fields
 
 import pytest
@@ -19,11 +18,13 @@ from mpmesh_core.types import Skeletons
 
 PELVIS, NECK = POINTS.index("pelvis"), POINTS.index("neck")
 CLEARLY_MORE = LEAN_DEG + 5
+FOCAL = 300.0  # [px] of the first camera; each other one has a pixel more
 
 
 def cameras(count: int) -> CropCameras:
     """Crop cameras that look anywhere."""
-    K = torch.tensor([[300.0, 0, 127.5], [0, 300.0, 127.5], [0, 0, 1]]).repeat(count, 1, 1)
+    K = torch.tensor([[FOCAL, 0, 127.5], [0, FOCAL, 127.5], [0, 0, 1]]).repeat(count, 1, 1)
+    K[:, 0, 0] += torch.arange(count)
     torch.manual_seed(1)
     R = torch.linalg.qr(torch.randn(count, 3, 3))[0]
     R = R * torch.linalg.det(R).sign()[:, None, None]
@@ -54,19 +55,34 @@ def leaning(*degrees: float) -> Tensor:
 
 
 class Reader:
-    """Reads the same torsos (N, 3), given in the camera's frame, through any crop camera."""
+    """An engine and its pictures: shows torsos (N, 3) of the camera's frame to any crop camera.
 
-    def __init__(self, torsos: Tensor, confidence: Tensor) -> None:
-        self.torsos, self.confidence = torsos, confidence
-        self.read: list[Tensor] = []  # rotations of the cameras read
+    A picture is four pixels wide: the camera's rotation, then one pixel of 1, by which the engine
+    knows a mirror.
+    """
 
-    def rows(self, rows: list[int]) -> Callable[[CropCameras], Skeletons]:
-        def read(crops: CropCameras) -> Skeletons:
-            self.read.append(crops.R_crop_cam)
-            turned = (crops.R_crop_cam @ self.torsos[rows].unsqueeze(-1)).squeeze(-1)
-            return skeletons(turned, self.confidence[rows])
+    def __init__(self, torsos: Tensor, confidence: Tensor, in_mirror: Tensor) -> None:
+        self.torsos, self.confidence, self.in_mirror = torsos, confidence, in_mirror
+        self.rows: Tensor  # people whose pictures were asked for last
+        self.read: list[str] = []
+        self.crops: CropCameras
 
-        return read
+    def pictures(self, crops: CropCameras) -> Tensor:
+        """Who is looked at is told by the focal length."""
+        self.rows = (crops.K[:, 0, 0] - FOCAL).round().long()
+        one = torch.ones(len(crops), 3, 1)
+        return torch.cat((crops.R_crop_cam, one), -1).unsqueeze(2)
+
+    def run(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        pictures = inputs["image"].squeeze(2)
+        mirrored = bool((pictures[:, :, 0] == 1).all())
+        self.read.append(("mirrored" if mirrored else "plain") + f" {self.rows.tolist()}")
+        R = pictures.flip(-1)[:, :, :3] if mirrored else pictures[:, :, :3]
+        seen = (R @ self.torsos[self.rows].unsqueeze(-1)).squeeze(-1)
+        if mirrored:
+            seen = seen * torch.tensor([-1.0, 1.0, 1.0])
+        confidence = (self.in_mirror if mirrored else self.confidence)[self.rows]
+        return vars(skeletons(seen, confidence))
 
 
 class TestLean:
@@ -104,13 +120,18 @@ class TestTurn:
 
 class TestLookAgain:
     def look(
-        self, degrees: tuple[float, ...], first: Tensor, second: Tensor, everybody: bool = False
+        self,
+        degrees: tuple[float, ...],
+        first: Tensor,
+        second: Tensor,
+        everybody: bool = False,
+        in_mirror: Tensor | None = None,
+        mirror: bool = False,
     ) -> tuple[CropCameras, CropCameras, Skeletons, Reader]:
         crops, before = cameras(len(degrees)), skeletons(leaning(*degrees), first)
         in_camera = torch.einsum("nji,nj->ni", crops.R_crop_cam, before.points3d[:, NECK])
-        reader = Reader(in_camera, second)
-        rows = [i for i, lean in enumerate(degrees) if everybody or abs(lean) >= LEAN_DEG]
-        after, found = look_again(crops, before, reader.rows(rows), everybody)
+        reader = Reader(in_camera, second, second if in_mirror is None else in_mirror)
+        after, found = look_again(reader, crops, before, reader.pictures, mirror, everybody)
         return crops, after, found, reader
 
     @settings(deadline=None)
@@ -121,29 +142,53 @@ class TestLookAgain:
         wanted = torch.tensor([[0.0, -0.5, 0.2]])
         torch.testing.assert_close(found.points3d[:, NECK], wanted, atol=1e-5, rtol=0)
 
-    def test_points_stay_in_the_camera_frame(self) -> None:
-        _, after, found, reader = self.look((70.0,), torch.tensor([0.3]), torch.tensor([0.6]))
+    @pytest.mark.parametrize("sure", [0.4, 0.6])
+    def test_points_stay_in_the_camera_frame(self, sure: float) -> None:
+        _, after, found, reader = self.look((70.0,), torch.tensor([0.3]), torch.tensor([sure]))
         back = (after.R_crop_cam.mT @ found.points3d[:, NECK].unsqueeze(-1)).squeeze(-1)
         torch.testing.assert_close(back, reader.torsos, atol=1e-5, rtol=0)
 
-    def test_who_stands_is_not_read_again(self) -> None:
-        crops, after, _, reader = self.look((10.0, -20.0), torch.ones(2) / 2, torch.ones(2))
+    def test_who_stands_and_is_clear_is_not_read_again(self) -> None:
+        crops, after, _, reader = self.look((10.0, -20.0), torch.ones(2) * 0.8, torch.ones(2))
         assert not reader.read and torch.equal(after.R_crop_cam, crops.R_crop_cam)
 
     @pytest.mark.parametrize("everybody", [False, True])
     def test_the_surer_reading_of_each(self, everybody: bool) -> None:
-        first = torch.tensor([0.3, 0.5, 0.4, 0.4])
-        second = torch.tensor([0.6, 0.4, 0.9, math.nan])
+        first = torch.tensor([0.6, 0.8, 0.7, 0.7])
+        second = torch.tensor([0.9, 0.7, 0.9, math.nan])
         crops, after, found, reader = self.look((90.0, 90.0, 5.0, -60.0), first, second, everybody)
-        assert len(reader.read[0]) == (4 if everybody else 3)
-        expected = torch.tensor([0.6, 0.5, 0.4, 0.4])  # turned; less sure; upright; not finite
-        for field in fields(found):
-            if field.name != "points3d":
-                values = getattr(found, field.name).flatten(1)
-                torch.testing.assert_close(values, expected[:, None].expand_as(values))
+        again = (
+            ["plain [0, 1, 2, 3]", "mirrored [0, 1, 2, 3]"] if everybody else ["plain [0, 1, 3]"]
+        )
+        assert reader.read == again
+        expected = torch.tensor([0.9, 0.8, 0.7, 0.7])  # turned; less sure; upright; not finite
+        assert_told(found, expected)
         kept = (after.R_crop_cam == crops.R_crop_cam).flatten(1).all(1)
         assert kept.tolist() == [False, True, True, True]
+
+    @pytest.mark.parametrize("everybody", [False, True])
+    def test_unsure_people_are_averaged_with_the_mirror(self, everybody: bool) -> None:
+        first = torch.tensor([0.4, 0.6, 0.3, 0.2])
+        in_mirror = torch.tensor([0.2, 0.0, math.nan, 0.4])
+        _, _, found, reader = self.look((0.0,) * 4, first, first, everybody, in_mirror)
+        assert reader.read[-1] == f"mirrored {[0, 1, 2, 3] if everybody else [0, 2, 3]}"
+        torch.testing.assert_close(found.betas[:, 0], torch.tensor([0.3, 0.6, 0.3, 0.3]))
+        torch.testing.assert_close(found.features[:, 0, 0, 0], first)  # the refiner's stay
+        torch.testing.assert_close(found.points3d[:, NECK], leaning(0.0).expand(4, 3))
+
+    def test_everybody_in_a_mirror_anyway(self) -> None:
+        low = torch.tensor([0.2, 0.2])
+        _, _, _, reader = self.look((0.0, 0.0), low, low, mirror=True)
+        assert not reader.read
 
     def test_nobody(self) -> None:
         _, _, found, reader = self.look((), torch.ones(0), torch.ones(0), everybody=True)
         assert len(found.betas) == 0 and not reader.read
+
+
+def assert_told(found: Skeletons, confidence: Tensor) -> None:
+    """Each person's fields are all of the reading with that confidence (N,)."""
+    for field in fields(found):
+        if field.name not in ("points3d", "points2d", "twist"):
+            values = getattr(found, field.name).flatten(1)
+            torch.testing.assert_close(values, confidence[:, None].expand_as(values))
