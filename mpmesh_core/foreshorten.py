@@ -7,7 +7,8 @@ Out  points (..., 29, 3) whose bones are nearly as long as the body's
 Pictures tell well where a point is across the line of sight and badly along it, and a network that
 is unsure of depth says too little of it. So where a bone is too short or too long, its ends move
 along the line of sight first, unless they are unsure across it too: a limb that looks short points
-towards the camera or away from it. Inverse kinematics alone would keep the direction, and land the hand beside the hand.
+towards the camera or away from it. Inverse kinematics alone would keep the direction, and land the
+hand beside the hand.
 
 A skeleton that is too small or too large as a whole would bend every limb that way. It may be of a
 person of another size than the body, or of a network that is unsure; so half of the difference (in
