@@ -18,7 +18,7 @@ from mpmesh_core.ik import IKResult, solve_ik
 from mpmesh_core.placement import PlacementNoise, fit_residual, locate, mix_absolute, place
 from mpmesh_core.types import Bodies, Skeletons
 
-IMAGE_TRUST = 3.0  # points of at least this part (1 / 3) of full confidence stand where seen
+IMAGE_TRUST = 6.0  # points of at least this part (1 / 6) of full confidence stand where seen
 # Of the light network. A person's size is what one camera can't see; `common_sigma` was chosen so
 # that 68 % of held-out synthetic people stand within the ellipsoid that claims it, see
 # benchmarks/placement.py.
