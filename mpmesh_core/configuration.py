@@ -32,7 +32,8 @@ class PipelineConfig(BaseModel):
     )
     mirror: bool = Field(False, description="read each crop in a mirror too, and average")
     second_look: SecondLook = Field(
-        "auto", description="look again, upright, at people who lean; auto: on a CPU"
+        "auto",
+        description="look again at people who lean or are unclear; auto: on a CPU, no deadline set",
     )
     refine: bool = Field(True, description="run the relation-aware refiner")
     context: Annotated[int, Field(ge=1, le=4)] = Field(

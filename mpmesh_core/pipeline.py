@@ -79,9 +79,9 @@ class Pipeline:
         self.smoother: Smoother | None = self._load_smoother()
         self._clock = StageClock(self.device)
         self._line = self._load_line()
-        wanted = self.config.second_look
-        self._second_look = wanted == "on" or (wanted == "auto" and self._line is None)
         limit = self.config.deadline_ms
+        has_time = self._line is None and limit is None
+        self._second_look = {"on": True, "auto": has_time, "off": False}[self.config.second_look]
         self.deadline = None if limit is None else Deadline(limit)
 
     @property

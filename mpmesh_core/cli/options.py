@@ -28,7 +28,10 @@ MaxPeople = Annotated[int, typer.Option(min=1, max=256, help="People a frame, be
 Refine = Annotated[bool, typer.Option("--refine/--no-refine", help="Relation-aware refinement.")]
 Mirror = Annotated[bool, typer.Option("--mirror/--no-mirror", help="Read crops in a mirror too.")]
 SecondLook = Annotated[
-    str, typer.Option(help="Look again, upright, at people who lean: auto (on a CPU), on or off.")
+    str,
+    typer.Option(
+        help="Look again at people who lean or are unclear: on, off, or auto (CPU, no --deadline)."
+    ),
 ]
 DeadlineMs = Annotated[
     float | None,
