@@ -27,6 +27,7 @@ from mpmesh_core.networks.refiner import CAMERA_START
 from mpmesh_core.pipeline import absolute_points, solve_pose
 from mpmesh_core.refine import pose6d_from_rotations
 from mpmesh_core.second_look import look_again
+from mpmesh_core.threads import one_thread
 from mpmesh_core.training.losses import RefinerTruth
 from mpmesh_core.training.scene import PersonTruth, Scene
 
@@ -56,7 +57,8 @@ def cache_scenes(
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(seed)
     rows: list[dict[str, Tensor]] = []
-    with (folder / "features.bin.partial").open("wb") as file:
+    # as in the pipeline: hundreds of tiny products would each wait for a second thread
+    with one_thread(), (folder / "features.bin.partial").open("wb") as file:
         for number, scene in enumerate(track(scenes, f"refiner cache {folder.name}")):
             row = _read_scene(scene, skeleton, body, rng)
             if row is None:
