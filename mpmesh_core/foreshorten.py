@@ -61,6 +61,7 @@ def foreshorten(
         confidence=(confidence, (..., 29)),
     )
     batch = torch.broadcast_shapes(points.shape[:-2], rest_points.shape[:-2], confidence.shape[:-1])
+    points = points * relative_size(points, rest_points, confidence) ** -RESIZED
     start, rest = (_point_major(value, batch) for value in (points, rest_points))  # (29, N, 3)
     sure = _point_major(confidence.unsqueeze(-1), batch)  # (29, N, 1)
     tables = _tables(points.dtype, points.device)
@@ -69,7 +70,6 @@ def foreshorten(
     ease = _mix(tables.ends, 1 / sure.clamp(_LEAST_CONFIDENCE, 1.0)).unflatten(0, (2, -1))
     certain = _mix(tables.ends, sure.clamp(0, 1)).unflatten(0, (2, -1))
     lean = (ALONG_SIGHT - 1) * certain * sight
-    start = start * _size(start, length, sure, tables)
     moved = start
     for _ in range(passes):
         bones = _mix(tables.bones, moved)
@@ -85,12 +85,24 @@ def foreshorten(
     return moved.transpose(0, 1).reshape(*batch, len(POINT_PARENTS), 3)
 
 
-def _size(start: Tensor, length: Tensor, sure: Tensor, tables: _Tables) -> Tensor:
-    """By how much each skeleton (29, N, 3) grows: (N, 1); sure bones count more."""
-    pairs = _mix(tables.ends, sure).unflatten(0, (2, -1))  # (2, 26, N, 1)
-    weight = pairs.amin(0).square()
-    wanted, now = ((weight * x).sum(0) for x in (length, length_of(_mix(tables.bones, start))))
-    return (wanted.clamp(min=_EPS) / now.clamp(min=_EPS)).clamp(*_SIZES) ** RESIZED
+def relative_size(points: Tensor, others: Tensor, confidence: Tensor) -> Tensor:
+    """How long a skeleton's bones are, as a part of another's; sure bones count more.
+
+    Args:
+        points, others: (..., 29, 3) [m], any frame.
+        confidence: (..., 29) in 0..1.
+
+    Returns:
+        (..., 1, 1), between 0.5 and 2.
+    """
+    tables = _tables(points.dtype, points.device)
+    ends = (tables.ends @ confidence.unsqueeze(-1)).unflatten(-2, (2, -1))
+    weight = ends.amin(-3).square()  # (..., 26, 1)
+    size, other = (
+        (weight * length_of(tables.bones @ skeleton)).sum((-2, -1), keepdim=True)
+        for skeleton in (points, others)
+    )
+    return (size.clamp(min=_EPS) / other.clamp(min=_EPS)).clamp(*_SIZES)
 
 
 def _point_major(values: Tensor, batch: torch.Size) -> Tensor:

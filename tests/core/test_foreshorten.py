@@ -8,7 +8,7 @@ from ik_people import pose, random_rotations, rest_skeleton
 from torch import Tensor
 
 from mpmesh_core.errors import ShapeError
-from mpmesh_core.foreshorten import foreshorten
+from mpmesh_core.foreshorten import foreshorten, relative_size
 from mpmesh_core.ik import solve_ik
 from mpmesh_core.joints import POINT_PARENTS
 
@@ -80,6 +80,16 @@ class TestForeshorten:
         with_size = turned()
         monkeypatch.setattr("mpmesh_core.foreshorten.RESIZED", 0.0)
         assert with_size < 0.6 * turned()
+
+    def test_relative_size_counts_sure_bones(self) -> None:
+        points, rest, confidence = standing(20)
+        size = relative_size(points * 0.8, rest, confidence)
+        torch.testing.assert_close(size, torch.full((20, 1, 1), 0.8), atol=1e-3, rtol=0)
+        points[:, [20, 22, 25]] += 5.0  # a lost arm, of which nothing is sure
+        confidence[:, [20, 22, 25]] = 0.0
+        size = relative_size(points, rest, confidence)
+        torch.testing.assert_close(size, torch.ones(20, 1, 1), atol=1e-3, rtol=0)
+        assert relative_size(points * 0, rest, confidence).eq(0.5).all()
 
     def test_unsure_points_give_way(self) -> None:
         points, rest, confidence = standing(50)
