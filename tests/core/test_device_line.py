@@ -79,14 +79,17 @@ class TestPlaces:
             torch.testing.assert_close(more[name][:count], value, atol=near, rtol=1e-4, msg=name)
 
     @torch.inference_mode()
-    def test_same_people_from_a_tensor_as_from_an_array(self, pipeline: Pipeline) -> None:
+    def test_same_people_from_a_tensor_as_from_an_array(self) -> None:
+        # Looks add up: what is sampled a little differently is read once.
+        config = PipelineConfig(device="cpu", backend="torch", track=False, second_look="off")
+        pipeline = Pipeline(config)
         boxes = torch.from_numpy(BOXES)
         host = pipeline._people(SCENE.image, boxes, CAMERAS["none"], ALL)
         device = pipeline._people(torch.from_numpy(SCENE.image), boxes, CAMERAS["none"], ALL)
         shapes = [fields["joints"] - fields["position"][:, None] for fields in (host, device)]
         apart = (shapes[0] - shapes[1]).norm(dim=-1)  # [m]
-        assert apart.mean() < 1e-3
-        assert apart.max() < 1e-2  # of somebody hardly seen, read three times
+        assert apart.mean() < 5e-4
+        assert apart.max() < 5e-3
         moved = (host["position"] - device["position"]).norm(dim=-1)
         assert (moved < 1e-3 * host["position"].norm(dim=-1)).all()
 
