@@ -220,8 +220,9 @@ class Pipeline:
             skeletons = read_crops(self.skeleton, pixels, self.config.mirror)
             if self._second_look:
                 fixed = isinstance(picture, Tensor)
+                first = boxes, crops, skeletons
                 crops, skeletons = look_again(
-                    self.skeleton, crops, skeletons, see, self.config.mirror, everybody=fixed
+                    self.skeleton, *first, see, self.config.mirror, everybody=fixed
                 )
         with self._stage("place"):
             one_each = distinct(boxes, skeletons, crops)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from mpmesh_core.crop import CropCameras
+from mpmesh_core.doubles import distinct
 from mpmesh_core.engines.base import Engine
 from mpmesh_core.joints import POINTS
 from mpmesh_core.mirror import averaged, read_crops, read_mirrored
@@ -26,13 +27,14 @@ from mpmesh_core.types import Skeletons
 Pictures = Callable[[CropCameras], Tensor]
 
 LEAN_DEG = 30.0
-UNSURE = 0.5  # mean confidence of a person's points
+UNSURE = 0.6  # mean confidence of a person's points
 SHORTEST = 0.1  # [m] of the torso across the line of sight; shorter ones point nowhere
 _PELVIS, _NECK = POINTS.index("pelvis"), POINTS.index("neck")
 
 
 def look_again(
     engine: Engine,
+    boxes: Tensor,
     crops: CropCameras,
     skeletons: Skeletons,
     pictures: Pictures,
@@ -43,6 +45,7 @@ def look_again(
 
     Args:
         engine: the skeleton network.
+        boxes: (N, 4) [px], best first, at which the crop cameras look.
         crops: N crop cameras.
         skeletons: what it read there.
         pictures: what other crop cameras see, (K, 3, S, S) float32, RGB 0..255.
@@ -51,12 +54,19 @@ def look_again(
             kernels then do not depend on the people.
 
     Returns:
-        Crop cameras and skeletons of N people; one person never depends on another.
+        Crop cameras and skeletons of N people. Where somebody would now be the double of another,
+        which they were not at first, the first look stays.
     """
+    before, first = crops, skeletons
     crops, skeletons = _upright(engine, crops, skeletons, pictures, mirror, everybody)
     if not mirror:
         skeletons = _steady(engine, crops, skeletons, pictures, everybody)
-    return crops, skeletons
+    if skeletons is first:
+        return crops, skeletons
+    strayed = distinct(boxes, first, before) & ~distinct(boxes, skeletons, crops)
+    rows = torch.arange(len(boxes), device=boxes.device)
+    camera = _replaced(crops.R_crop_cam, before.R_crop_cam, rows, strayed)
+    return replace(crops, R_crop_cam=camera), _merged(skeletons, first, rows, strayed)
 
 
 def _upright(

@@ -90,7 +90,7 @@ def _read_scene(
         return crop_images(scene.image, scene.camera, cameras).float()
 
     first = read_crops(skeleton, pictures(crops))
-    crops, found = look_again(skeleton, crops, first, pictures)
+    crops, found = look_again(skeleton, torch.from_numpy(boxes), crops, first, pictures)
     points = absolute_points(found, crops)
     ik = solve_pose(points, found, body)
     finite = ik.ok & found.features.flatten(1).isfinite().all(1)

@@ -131,7 +131,9 @@ class TestLookAgain:
         crops, before = cameras(len(degrees)), skeletons(leaning(*degrees), first)
         in_camera = torch.einsum("nji,nj->ni", crops.R_crop_cam, before.points3d[:, NECK])
         reader = Reader(in_camera, second, second if in_mirror is None else in_mirror)
-        after, found = look_again(reader, crops, before, reader.pictures, mirror, everybody)
+        boxes = torch.tensor([[100.0 * i, 0, 100 * i + 50, 90] for i in range(len(degrees))])
+        boxes = boxes.view(-1, 4)
+        after, found = look_again(reader, boxes, crops, before, reader.pictures, mirror, everybody)
         return crops, after, found, reader
 
     @settings(deadline=None)
@@ -154,7 +156,7 @@ class TestLookAgain:
 
     @pytest.mark.parametrize("everybody", [False, True])
     def test_the_surer_reading_of_each(self, everybody: bool) -> None:
-        first = torch.tensor([0.6, 0.8, 0.7, 0.7])
+        first = torch.tensor([0.65, 0.8, 0.7, 0.7])
         second = torch.tensor([0.9, 0.7, 0.9, math.nan])
         crops, after, found, reader = self.look((90.0, 90.0, 5.0, -60.0), first, second, everybody)
         again = (
@@ -168,13 +170,24 @@ class TestLookAgain:
 
     @pytest.mark.parametrize("everybody", [False, True])
     def test_unsure_people_are_averaged_with_the_mirror(self, everybody: bool) -> None:
-        first = torch.tensor([0.4, 0.6, 0.3, 0.2])
+        first = torch.tensor([0.4, 0.7, 0.3, 0.2])
         in_mirror = torch.tensor([0.2, 0.0, math.nan, 0.4])
         _, _, found, reader = self.look((0.0,) * 4, first, first, everybody, in_mirror)
         assert reader.read[-1] == f"mirrored {[0, 1, 2, 3] if everybody else [0, 2, 3]}"
-        torch.testing.assert_close(found.betas[:, 0], torch.tensor([0.3, 0.6, 0.3, 0.3]))
+        torch.testing.assert_close(found.betas[:, 0], torch.tensor([0.3, 0.7, 0.3, 0.3]))
         torch.testing.assert_close(found.features[:, 0, 0, 0], first)  # the refiner's stay
         torch.testing.assert_close(found.points3d[:, NECK], leaning(0.0).expand(4, 3))
+
+    def test_who_would_become_a_double_keeps_the_first_look(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        answers = iter([torch.tensor([True, True, False]), torch.tensor([True, False, False])])
+        monkeypatch.setattr("mpmesh_core.second_look.distinct", lambda *_: next(answers))
+        first, second = torch.full((3,), 0.7), torch.full((3,), 0.9)
+        crops, after, found, _ = self.look((90.0, 90.0, 90.0), first, second)
+        assert_told(found, torch.tensor([0.9, 0.7, 0.9]))  # the third was a double all along
+        kept = (after.R_crop_cam == crops.R_crop_cam).flatten(1).all(1)
+        assert kept.tolist() == [False, True, False]
 
     def test_everybody_in_a_mirror_anyway(self) -> None:
         low = torch.tensor([0.2, 0.2])
