@@ -27,7 +27,7 @@ from mpmesh_core.types import Skeletons
 Pictures = Callable[[CropCameras], Tensor]
 
 LEAN_DEG = 30.0
-UNSURE = 0.6  # mean confidence of a person's points
+UNSURE = 0.52  # mean confidence of a person's points
 SHORTEST = 0.1  # [m] of the torso across the line of sight; shorter ones point nowhere
 _PELVIS, _NECK = POINTS.index("pelvis"), POINTS.index("neck")
 
