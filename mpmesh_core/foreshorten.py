@@ -10,9 +10,9 @@ along the line of sight first, unless they are unsure across it too: a limb that
 towards the camera or away from it. Inverse kinematics alone would keep the direction, and land the
 hand beside the hand.
 
-A skeleton that is too small or too large as a whole would bend every limb that way. It may be of a
-person of another size than the body, or of a network that is unsure; so half of the difference (in
-logarithms) is taken for the person's size, and the skeleton moves away or nearer by it beforehand.
+A skeleton that is too small or too large as a whole would bend every limb that way. Mostly that is
+a network that is unsure (its size tells nothing of the person's). So half of the difference (in
+logarithms) is taken off beforehand: the skeleton moves away or nearer as a whole.
 
 An exact skeleton doesn't move. The head goes with the neck: its bones are so short that they would
 turn it with every pixel.

@@ -101,8 +101,8 @@ def check(
     """
     from mpmesh_core.evaluation.parity import compare
 
-    settings = {"variant": variant, "weights": weights, "track": False, "mesh": True}
-    settings["second_look"] = "off"
+    line = {"track": False, "mesh": True, "second_look": "off"}
+    settings = {"variant": variant, "weights": weights, **line}
     tested = options.load_pipeline(backend=backend, device=device, **settings)
     reference = options.load_pipeline(backend="torch", device="cpu", **settings)
     rows = compare(reference, tested, _pictures(sources, frames))

@@ -65,7 +65,6 @@ class Reader:
         self.torsos, self.confidence, self.in_mirror = torsos, confidence, in_mirror
         self.rows: Tensor  # people whose pictures were asked for last
         self.read: list[str] = []
-        self.crops: CropCameras
 
     def pictures(self, crops: CropCameras) -> Tensor:
         """Who is looked at is told by the focal length."""
