@@ -35,6 +35,7 @@ class AugmentConfig:
     mirror: float = 0.5
 
 
+BLUR = 13  # side of blur kernels [px]
 NO_AUGMENT = AugmentConfig(0.0, 0.0, (1.0, 1.0), 0.0, *(0.0,) * 9)
 
 
@@ -60,30 +61,17 @@ def part_of_box(box: Array, rng: np.random.Generator) -> Array:
     return box
 
 
-def blacken_outside(picture: Array, box: Array) -> Array:
-    """Let the picture end at a box (4,) [px]."""
-    x1, y1, x2, y2 = np.round(box).astype(int)
-    kept = np.zeros_like(picture)
-    window = np.s_[max(y1, 0) : max(y2, 0), max(x1, 0) : max(x2, 0)]
-    kept[window] = picture[window]
-    return kept
+def draw_cover(size: int, rng: np.random.Generator) -> tuple[Array, Array]:
+    """Where another picture covers a crop.
 
-
-def paste_occluders(picture: Array, donor: Array, rng: np.random.Generator) -> Array:
-    """Cover parts of a picture with smooth-edged pieces of another one.
-
-    Args:
-        picture: (S, S, 3) uint8.
-        donor: (H, W, 3) uint8, any size.
+    Returns:
+        mask (size, size) bool of a few smooth-edged pieces; shift (2,), down and to the right, of
+        the picture that covers.
     """
-    size = picture.shape[0]
-    donor = cv2.resize(donor, (size, size))
     mask = np.zeros((size, size), np.uint8)
     for _ in range(rng.integers(1, 4)):
-        cv2.fillPoly(mask, [_blob(size, rng)], 255)
-    shift = rng.integers(-size // 3, size // 3, 2)
-    donor = np.roll(donor, shift, (0, 1))
-    return np.where(mask[..., None] > 0, donor, picture)
+        cv2.fillPoly(mask, [_blob(size, rng)], 1)
+    return mask > 0, rng.integers(-size // 3, size // 3, 2)
 
 
 def _blob(size: int, rng: np.random.Generator) -> Array:
@@ -96,8 +84,42 @@ def _blob(size: int, rng: np.random.Generator) -> Array:
     return np.round(rng.uniform(0, size, 2) + ring).astype(np.int32)
 
 
-def degrade(picture: Array, rng: np.random.Generator, config: AugmentConfig) -> Array:
-    """Resolution, blur, noise and colour of worse cameras.
+@dataclass(frozen=True)
+class Degrading:
+    """How a worse camera sees one picture; drawn once, applied here or on a device."""
+
+    small: int  # side at its lower resolution [px]; 0: as it is
+    kernel: Array  # (BLUR, BLUR) float32, sums to 1
+    table: Array  # (256, 3) uint8: brightness of each channel
+    saturation: float  # 0: grey, 1: as it is
+    noise: float  # standard deviation in cells of two pixels
+    seed: int  # of the noise
+
+    @property
+    def blurs(self) -> bool:
+        """Whether the kernel does anything."""
+        return bool(self.kernel[BLUR // 2, BLUR // 2] < 1)
+
+
+def draw_degrading(size: int, rng: np.random.Generator, config: AugmentConfig) -> Degrading:
+    """Resolution, blur, noise and colour of worse cameras, for a picture `size` px wide."""
+    small, kernel, noise, saturation = 0, _no_blur(), 0.0, 1.0
+    table = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, 1)
+    if rng.random() < config.low_resolution:
+        small = int(size * np.exp(rng.uniform(np.log(0.2), np.log(0.7))))
+    if rng.random() < config.blur:
+        kernel = _draw_blur(rng)
+    if rng.random() < config.colour:
+        table, saturation = _draw_colour(rng)
+    if rng.random() < config.grey:
+        saturation = 0.0
+    if rng.random() < config.noise:
+        noise = float(rng.uniform(2, 12))
+    return Degrading(small, kernel, table, saturation, noise, int(rng.integers(1 << 31)))
+
+
+def degrade(picture: Array, degrading: Degrading) -> Array:
+    """A picture as that camera sees it.
 
     Args:
         picture: (S, S, 3) uint8 RGB.
@@ -106,44 +128,49 @@ def degrade(picture: Array, rng: np.random.Generator, config: AugmentConfig) -> 
         Same shape and type.
     """
     size = picture.shape[0]
-    if rng.random() < config.low_resolution:
-        small = int(size * np.exp(rng.uniform(np.log(0.2), np.log(0.7))))
-        shrunk = cv2.resize(picture, (small, small), interpolation=cv2.INTER_AREA)
+    if degrading.small:
+        small = (degrading.small,) * 2
+        shrunk = cv2.resize(picture, small, interpolation=cv2.INTER_AREA)
         picture = cv2.resize(shrunk, (size, size), interpolation=cv2.INTER_LINEAR)
-    if rng.random() < config.blur:
-        picture = _blur(picture, rng)
-    if rng.random() < config.colour:
-        picture = _recolour(picture, rng)
-    if rng.random() < config.grey:
-        picture = np.repeat(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY)[..., None], 3, 2)
-    if rng.random() < config.noise:
-        coarse = rng.normal(0, rng.uniform(2, 12), (size // 2, size // 2, 3)).astype(np.float32)
+    if degrading.blurs:
+        picture = cv2.filter2D(picture, -1, degrading.kernel)
+    picture = cv2.LUT(picture, degrading.table.reshape(1, 256, 3))
+    if degrading.saturation != 1:
+        grey = cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+        amount = degrading.saturation
+        picture = cv2.addWeighted(picture, amount, grey, 1 - amount, 0)
+    if degrading.noise:
+        rng = np.random.default_rng(degrading.seed)
+        coarse = rng.normal(0, degrading.noise, (size // 2, size // 2, 3)).astype(np.float32)
         noise = cv2.resize(coarse, (size, size), interpolation=cv2.INTER_NEAREST)
         picture = np.clip(picture + noise, 0, 255).astype(np.uint8)
     return picture
 
 
-def _blur(picture: Array, rng: np.random.Generator) -> Array:
+def _no_blur() -> Array:
+    kernel = np.zeros((BLUR, BLUR), np.float32)
+    kernel[BLUR // 2, BLUR // 2] = 1
+    return kernel
+
+
+def _draw_blur(rng: np.random.Generator) -> Array:
     if rng.random() < 0.5:
-        return cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.5, 2.0))
+        bell = cv2.getGaussianKernel(BLUR, rng.uniform(0.5, 2.0), cv2.CV_32F)
+        return bell @ bell.T
     length = int(rng.integers(3, 10))  # motion along one line
-    kernel = np.zeros((length, length), np.float32)
+    kernel = np.zeros((BLUR, BLUR), np.float32)
     angle = rng.uniform(0, np.pi)
     tip = np.array([np.cos(angle), np.sin(angle)]) * (length - 1) / 2
-    middle = (length - 1) / 2
-    ends = np.round([middle - tip, middle + tip]).astype(int)
+    ends = np.round([BLUR // 2 - tip, BLUR // 2 + tip]).astype(int)
     cv2.line(kernel, tuple(map(int, ends[0])), tuple(map(int, ends[1])), 1.0)
-    return cv2.filter2D(picture, -1, kernel / kernel.sum())
+    return kernel / kernel.sum()
 
 
-def _recolour(picture: Array, rng: np.random.Generator) -> Array:
-    """Gamma, contrast, brightness and white balance in one table per channel, then saturation."""
+def _draw_colour(rng: np.random.Generator) -> tuple[Array, float]:
+    """Gamma, contrast, brightness and white balance as a table per channel, and saturation."""
     ramp = np.linspace(0, 1, 256, dtype=np.float32)
     curve = ramp ** np.exp(rng.normal(0, 0.25))
     curve = (curve - 0.5) * np.exp(rng.normal(0, 0.2)) + 0.5 + rng.normal(0, 0.07)
     gains = np.exp(rng.normal(0, 0.07, 3))
     table = np.clip(curve[:, None] * gains * 255, 0, 255).astype(np.uint8)
-    picture = cv2.LUT(picture, table.reshape(1, 256, 3))
-    amount = np.exp(rng.normal(0, 0.25))
-    grey = cv2.cvtColor(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
-    return cv2.addWeighted(picture, amount, grey, 1 - amount, 0)
+    return table, float(np.exp(rng.normal(0, 0.25)))

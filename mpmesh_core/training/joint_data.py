@@ -18,7 +18,7 @@ from torch.utils.data import Dataset
 from mpmesh_core.body import BodyModel, load_body
 from mpmesh_core.crop import crop_images, look_at
 from mpmesh_core.ik import twist_from_rotations
-from mpmesh_core.training.augment import NO_AUGMENT, AugmentConfig, degrade
+from mpmesh_core.training.augment import NO_AUGMENT, AugmentConfig, degrade, draw_degrading
 from mpmesh_core.training.refiner_data import (
     LEAST_VISIBLE,
     TRUTH,
@@ -147,7 +147,8 @@ def _read(
     boxes = np.stack([detected_box(person, scene.camera, rng) for person in people])
     crops = look_at(boxes, scene.camera)
     pictures = crop_images(scene.image, scene.camera, crops).permute(0, 2, 3, 1).numpy()
-    image = np.stack([degrade(picture, rng, augment) for picture in pictures])
+    drawn = [draw_degrading(crops.size, rng, augment) for _ in pictures]
+    image = np.stack([degrade(*pair) for pair in zip(pictures, drawn)])
     truth = crop_truth(people, scene.camera, crops, body)
     return {
         "image": torch.from_numpy(image).permute(0, 3, 1, 2),

@@ -1,27 +1,23 @@
-"""skeleton: trains the skeleton network from stores of labelled people (see `trainer`).
-
-Batches depend on seed, step and rank only, so a resumed run sees what an uninterrupted one would
-have seen.
-"""
+"""skeleton: trains the skeleton network from stores of labelled people (see `trainer`)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset
 
 from mpmesh_core.networks.checkpoint import load_network
 from mpmesh_core.networks.mobilenet import MobileNet
 from mpmesh_core.networks.skeleton import PointMaps, SkeletonConfig, SkeletonNetwork
 from mpmesh_core.training.augment import AugmentConfig
+from mpmesh_core.training.device_crops import DeviceCrops
 from mpmesh_core.training.loading import from_step
-from mpmesh_core.training.skeleton_data import PeopleStore
+from mpmesh_core.training.skeleton_batches import Batches
+from mpmesh_core.training.skeleton_data import LABELS, PeopleStore
 from mpmesh_core.training.skeleton_losses import LossWeights, skeleton_losses
 from mpmesh_core.training.skeleton_validation import validate_skeleton
 from mpmesh_core.training.trainer import Trainer, TrainingRun
@@ -40,6 +36,8 @@ class SkeletonTraining(TrainingRun):
     frozen_stages: int = 2  # of the light backbone, which keep their starting weights
     absolute_from: float = 0.6  # part of the schedule before the absolute loss counts
     precision: str = "bf16-mixed"
+    pixels: Literal["loader", "device"] = "loader"  # who cuts the crops, see `device_crops`
+    awaited: bool = False  # stores that are not there yet join once they are written
     validation: tuple[str, ...] = ()  # folders of people kept out, measured at every save
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     weights: LossWeights = field(default_factory=LossWeights)
@@ -55,37 +53,6 @@ class _Predict(nn.Module):
     def forward(self, image: Tensor) -> tuple[dict[str, Tensor], dict[str, PointMaps]]:
         found, maps, decoded = self.network.outputs(image)
         return found, {"points": maps, **self.network.extra_points(decoded)}
-
-
-class Batches(Dataset[dict[str, Tensor]]):
-    """Batches by step number, of which each device has its part."""
-
-    def __init__(self, config: SkeletonTraining, rank: int = 0, devices: int = 1) -> None:
-        self._config, self._rank, self._devices = config, rank, devices
-        self._stores = [PeopleStore(folder) for folder in config.stores]
-        self._shares = np.array(list(config.stores.values())) / sum(config.stores.values())
-
-    def __reduce__(self) -> tuple[type[Batches], tuple[SkeletonTraining, int, int]]:
-        """Workers open the stores anew instead of getting a copy of the pictures."""
-        return Batches, (self._config, self._rank, self._devices)
-
-    @property
-    def people(self) -> int:
-        """How many there are in all stores."""
-        return sum(map(len, self._stores))
-
-    def __getitem__(self, step: int) -> dict[str, Tensor]:
-        """The batch of one step."""
-        config = self._config
-        rng = np.random.default_rng((config.seed, step))
-        stores = rng.choice(len(self._stores), config.batch * self._devices, p=self._shares)
-        samples = []
-        for place in range(self._rank, len(stores), self._devices):
-            store = self._stores[stores[place]]
-            own = np.random.default_rng((config.seed, step, place))
-            index = int(own.integers(len(store)))
-            samples.append(store.crop(index, own, config.augment, config.size))
-        return {name: torch.from_numpy(np.stack([s[name] for s in samples])) for name in samples[0]}
 
 
 def freeze_early(network: SkeletonNetwork, stages: int) -> None:
@@ -120,6 +87,7 @@ class SkeletonTrainer(Trainer[SkeletonTraining, dict[str, Tensor]]):
     def prepare(self) -> None:
         """Open the stores."""
         self._batches = Batches(self.config, self.fabric.global_rank, self.fabric.world_size)
+        self._crops = DeviceCrops(self.fabric.device)
 
     def train_mode(self) -> None:
         """Training mode, but for what is frozen."""
@@ -136,11 +104,21 @@ class SkeletonTrainer(Trainer[SkeletonTraining, dict[str, Tensor]]):
 
     def loss_terms(self, batch: dict[str, Tensor], progress: float) -> dict[str, Tensor]:
         """See `skeleton_losses`."""
-        batch = self.fabric.to_device(batch)
-        image = batch["image"].float().contiguous(memory_format=torch.channels_last)
+        image = self._pictures(batch)
+        batch = {name: self.fabric.to_device(batch[name]) for name in LABELS}
         found, maps = self.model(image)
         absolute = progress >= self.config.absolute_from
         return skeleton_losses(found, maps, batch, self.config.weights, self.config.size, absolute)
+
+    def _pictures(self, batch: dict[str, Tensor]) -> Tensor:
+        """Crops (N, 3, S, S) on the device."""
+        if self.config.pixels == "loader":
+            image = self.fabric.to_device(batch["image"]).float()
+            return image.contiguous(memory_format=torch.channels_last)
+        stores = self._batches.open_stores()
+        for number in batch["store"].unique().tolist():
+            self._crops.hold(number, stores[number])
+        return self._crops(batch, self.config.size)
 
     def validate(self) -> dict[str, dict[str, float]]:
         """Errors on people kept out."""

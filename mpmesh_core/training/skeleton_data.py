@@ -18,14 +18,8 @@ import numpy as np
 
 from mpmesh_core.errors import MissingFileError
 from mpmesh_core.joints import COCO_FLIP, LSP_FLIP, POINT_FLIP, TWIST_FLIP
-from mpmesh_core.training.augment import (
-    AugmentConfig,
-    blacken_outside,
-    degrade,
-    jitter_box,
-    part_of_box,
-    paste_occluders,
-)
+from mpmesh_core.training.augment import AugmentConfig
+from mpmesh_core.training.views import MARGIN, View, draw_view, look
 
 Array = np.ndarray
 
@@ -35,7 +29,10 @@ MEDIAPIPE_FLIP = (
 )  # fmt: skip
 FLIPS = {"points": POINT_FLIP, "lsp": LSP_FLIP, "coco": COCO_FLIP, "mediapipe": MEDIAPIPE_FLIP}
 """Label conventions and the mirror twin of each of their points."""
-MARGIN = 1.25  # crop side over box side, as `mpmesh_core.crop.look_at` takes it
+LABELS = ("K", "box", "twist", "betas", "root") + tuple(
+    f"{name}{axes}d" for name in FLIPS for axes in (3, 2)
+)
+"""Names of `PersonSample.arrays`."""
 _PATCH_SIDE = 288.0  # [px] that a box with its margin takes at most in a stored patch
 _PATCH_CONTEXT = 1.4  # patch side over crop side
 OUTSIDE_PX = 8.0  # 2D labels count up to this far beyond the crop [px of a 256 px crop]
@@ -145,58 +142,41 @@ class PeopleStore:
         end = int(self._ends[index])
         return np.asarray(self._bytes[end - height * width * 3 : end]).reshape(height, width, 3)
 
+    @property
+    def patches(self) -> Array:
+        """All patches, one behind the other, as flat bytes."""
+        return self._bytes
+
+    def place(self, index: int) -> tuple[int, Array]:
+        """Where a patch begins in `patches`, and its height and width."""
+        shape = self._shapes[index]
+        return int(self._ends[index] - shape.prod() * 3), shape
+
+    def view(
+        self, index: int, rng: np.random.Generator, augment: AugmentConfig, size: int
+    ) -> tuple[View, dict[str, Array]]:
+        """How a network input sees a person, and its labels.
+
+        Returns:
+            the view of the person's patch; `K` of the crop and the labels of
+            `PersonSample.arrays`, 3D in the crop camera's axes, 2D in crop px with weight 0
+            outside of the crop.
+        """
+        labels = {name: values[index] for name, values in self.labels.items()}
+        view, K_crop, R = draw_view(
+            labels["box"], labels["K"], self._shapes[index], len(self), rng, augment, size
+        )
+        labels = _carry(labels, R, view.H, size) | {"K": K_crop.astype(np.float32)}
+        return view, mirror(labels, size) if view.mirrored else labels
+
     def crop(
         self, index: int, rng: np.random.Generator, augment: AugmentConfig, size: int
     ) -> dict[str, Array]:
-        """One network input with its labels.
-
-        Returns:
-            `image` (3, size, size) uint8; `K` of the crop; the labels of `PersonSample.arrays`,
-            3D in the crop camera's axes, 2D in crop px with weight 0 outside of the crop.
-        """
-        labels = {name: values[index] for name, values in self.labels.items()}
-        patch, box = self.patch(index), labels["box"].astype(np.float64)
-        if rng.random() < augment.part:
-            box = part_of_box(box, rng)
-            if rng.random() < augment.border:
-                patch = blacken_outside(patch, box)
-        K_crop, R = aim_crop(jitter_box(box, rng, augment), labels["K"], size, _roll(rng, augment))
-        H = K_crop @ R @ np.linalg.inv(labels["K"].astype(np.float64))
-        image = cv2.warpPerspective(patch, H, (size, size), flags=cv2.INTER_LINEAR)
-        if rng.random() < augment.occlude:
-            image = paste_occluders(image, self.patch(int(rng.integers(len(self)))), rng)
-        image = degrade(image, rng, augment)
-        labels = _carry(labels, R, H, size) | {"K": K_crop.astype(np.float32)}
-        if rng.random() < augment.mirror:
-            image, labels = image[:, ::-1], mirror(labels, size)
+        """One network input with its labels: `image` (3, size, size) uint8, and as `view` says."""
+        view, labels = self.view(index, rng, augment, size)
+        donor = self.patch(view.donor) if view.donor >= 0 else None
+        image = look(view, self.patch(index), donor, size)
         return {"image": np.ascontiguousarray(image.transpose(2, 0, 1)), **labels}
-
-
-def _roll(rng: np.random.Generator, augment: AugmentConfig) -> float:
-    """Turn of the crop camera about its axis [rad]."""
-    if rng.random() < augment.strong_roll:
-        return float(rng.uniform(-np.pi, np.pi))
-    return float(np.radians(augment.roll_deg) * np.clip(rng.normal(), -2, 2))
-
-
-def aim_crop(box: Array, K: Array, size: int, roll: float) -> tuple[Array, Array]:
-    """Crop camera (K_crop (3, 3), R_crop_cam (3, 3)) for one box; `crop.look_at` plus a roll."""
-    inverse = np.linalg.inv(K.astype(np.float64))
-    x1, y1, x2, y2 = box
-    cx, cy = (x1 + x2) / 2, (y1 + y2) / 2
-    px = np.array([[cx, cy], [x1, y1], [x2, y1], [x1, y2], [x2, y2], [cx, y1], [cx, y2]])
-    rays = np.concatenate((px, np.ones((7, 1))), 1) @ inverse.T
-    z = rays[0] / np.linalg.norm(rays[0])
-    x = np.cross((0.0, 1.0, 0.0), z)
-    x /= np.linalg.norm(x)
-    R = np.stack((x, np.cross(z, x), z))
-    turned = rays[1:] @ R.T
-    extent = np.abs(turned[:, :2] / np.maximum(turned[:, 2:], 1e-3)).max()
-    focal = size / 2 / (MARGIN * extent)
-    middle = (size - 1) / 2
-    K_crop = np.array([[focal, 0, middle], [0, focal, middle], [0, 0, 1.0]])
-    c, s = np.cos(roll), np.sin(roll)
-    return K_crop, np.array([[c, -s, 0], [s, c, 0], [0, 0, 1.0]]) @ R
 
 
 def _carry(labels: dict[str, Array], R: Array, H: Array, size: int) -> dict[str, Array]:

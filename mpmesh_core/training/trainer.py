@@ -116,7 +116,8 @@ class Trainer(ABC, Generic[Config, Batch]):
         optimizer = kind(self.parameter_groups(), fused=True)
         self.model, self.optimizer = self.fabric.setup(self.training_module(), optimizer)
         self.step, self.elapsed, self._saved = 0, 0.0, -1
-        self._recent: list[dict[str, float]] = []
+        self._terms: list[str] = []  # names of the loss terms
+        self._recent: list[Tensor] = []  # their values, a row a step, since the last log
         self.folder = Path(config.output)
         self.prepare()
         self._resume()
@@ -177,11 +178,14 @@ class Trainer(ABC, Generic[Config, Batch]):
                 progress = self.progress()
                 if progress >= 1 or self.step == stop_at:
                     break
-                self._recent.append(self.train_step(batch, progress))
+                terms = self.train_step(batch, progress)
+                self._terms = list(terms)
+                self._recent.append(torch.stack(list(terms.values())))
                 self.step += 1
-                told = f"step {self.step}, loss {self._recent[-1]['loss']:.4f}"
-                bar.update(task, completed=progress, description=told)
+                bar.update(task, completed=progress)
                 if self.step % self.config.log_every == 0:
+                    told = f"step {self.step}, loss {float(terms['loss']):.4f}"
+                    bar.update(task, description=told)
                     self._log()
                 if self.step % self.config.save_every == 0:
                     self.save()
@@ -203,8 +207,11 @@ class Trainer(ABC, Generic[Config, Batch]):
             return self.config.decay ** (self.step // self.epoch_steps())
         return one_cycle(progress, self.config.warmup)
 
-    def train_step(self, batch: Batch, progress: float = 0.0) -> dict[str, float]:
-        """One step on one batch at a part of the schedule; returns the loss terms."""
+    def train_step(self, batch: Batch, progress: float = 0.0) -> dict[str, Tensor]:
+        """One step on one batch at a part of the schedule; returns the loss terms.
+
+        Nothing here waits for the device, which thus always has the next kernels.
+        """
         torch.manual_seed(_seed(self.config.seed, self.step, self.fabric.global_rank))
         factor = self.rate_factor(progress)
         for group in self.optimizer.param_groups:
@@ -215,18 +222,21 @@ class Trainer(ABC, Generic[Config, Batch]):
         self.fabric.backward(loss)
         limit = self.config.largest_gradient
         norm = self.fabric.clip_gradients(
-            self.model, self.optimizer, max_norm=float("inf") if limit is None else limit
+            self.model,
+            self.optimizer,
+            max_norm=float("inf") if limit is None else limit,
+            error_if_nonfinite=False,
         )
-        if torch.isfinite(torch.as_tensor(norm)):
-            self.optimizer.step()
+        if self.config.precision != "16-mixed":  # there, the loss scaling skips such steps
+            self.optimizer.optimizer.found_inf = (~torch.isfinite(torch.as_tensor(norm))).float()
+        self.optimizer.step()
         self.optimizer.zero_grad()
         if self.opponent is not None:
             terms |= self.opponent.learn(self.config.seed, self.step, self.fabric.global_rank)
         decay = min(self.config.average, (1 + self.step) / (10 + self.step))
         update_average(self.average, self.network, decay)
         terms["loss"] = loss
-        values = torch.stack([value.detach() for value in terms.values()]).tolist()  # one transfer
-        return dict(zip(terms, values))
+        return {name: value.detach() for name, value in terms.items()}
 
     def save(self) -> None:
         """Scores and checkpoints of the averaged weights, and last the state to resume from."""
@@ -245,7 +255,7 @@ class Trainer(ABC, Generic[Config, Batch]):
             state: dict[str, Any] = {"step": self.step, "elapsed": self.elapsed}
             state |= {name: part.state_dict() for name, part in self._state_parts().items()}
             scratch = self.folder / "state.pt.partial"
-            torch.save(state | {"recent": self._recent}, scratch)
+            torch.save(state | {"terms": self._terms, "recent": self._recent}, scratch)
             scratch.replace(self.folder / "state.pt")
         self._saved = self.step
         self.fabric.barrier()
@@ -261,15 +271,14 @@ class Trainer(ABC, Generic[Config, Batch]):
             for name, part in self._state_parts().items():
                 part.load_state_dict(state[name])
             self.step, self.elapsed = state["step"], state["elapsed"]
-            self._recent = state.get("recent", [])
+            self._terms, self._recent = state["terms"], state["recent"]
             self._saved = self.step
 
     def _log(self) -> None:
         """Means since the last line, over all devices."""
-        rows = torch.tensor([list(row.values()) for row in self._recent], dtype=torch.float64)
-        means = self.fabric.all_reduce(rows.mean(0).to(self.fabric.device, torch.float32))
+        means = self.fabric.all_reduce(torch.stack(self._recent).mean(0))
         row: dict[str, float] = {"step": self.step, "seconds": round(self.elapsed, 1)}
-        row |= {k: round(v, 5) for k, v in zip(self._recent[0], torch.as_tensor(means).tolist())}
+        row |= {k: round(v, 5) for k, v in zip(self._terms, torch.as_tensor(means).tolist())}
         self._recent = []
         if self._curve is not None:
             self._curve.add(row)
