@@ -271,7 +271,8 @@ class Trainer(ABC, Generic[Config, Batch]):
             for name, part in self._state_parts().items():
                 part.load_state_dict(state[name])
             self.step, self.elapsed = state["step"], state["elapsed"]
-            self._terms, self._recent = state["terms"], state["recent"]
+            self._terms = state.get("terms", [])
+            self._recent = state["recent"] if self._terms else []
             self._saved = self.step
 
     def _log(self) -> None:
