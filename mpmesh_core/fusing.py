@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 
 from mpmesh_core.crop import CropCameras
@@ -29,7 +30,14 @@ from mpmesh_core.types import Bodies, Skeletons
 
 logger = logging.getLogger(__name__)
 
-LONGEST_SUM = 4  # inner side of a matrix product that is written as a sum, which fuses
+# A matrix product with such an inner side is written as a sum, which fuses with what is around it:
+SHORT_SUM, LONG_SUM = 4, 64  # always, and where there are few terms in all
+FEW = 2**17
+
+_OPTIONS = {
+    "realize_acc_reads_threshold": 64,  # sums over windows of 5x5 cells stay in one kernel
+    "shape_padding": False,  # would try every product twice
+}
 
 Step = Callable[..., Any]
 Compiled = Callable[[Sequence[Tensor]], list[Tensor]]
@@ -85,8 +93,11 @@ class Fuser:
 
 def fuse(step: Step, inputs: tuple[Any, ...]) -> Step:
     """Compile a step for inputs of these shapes; see `Fuser`."""
+    from torch._guards import TracingContext, tracing
     from torch._inductor.compile_fx import compile_fx
+    from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.fx.experimental.proxy_tensor import make_fx
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv
 
     step(*inputs)  # makes its constants, which must not become part of the trace
     leaves, structure = pytree.tree_flatten(inputs)
@@ -102,17 +113,20 @@ def fuse(step: Step, inputs: tuple[Any, ...]) -> Step:
         return [x for x in outputs if isinstance(x, Tensor)]
 
     with torch.inference_mode(False), torch.no_grad():
-        examples = [leaves[place].clone() for place in places]
+        examples = [_example(leaves[place]) for place in places]
         graph = make_fx(flat, decomposition_table=_decompositions())(*examples)
         constants = lift_constants(graph)
-        compiled: Compiled = compile_fx(
-            graph, [*constants, *examples], config_patches={"realize_acc_reads_threshold": 64}
-        )
+        # Inductor keeps on disk only what it compiled for tensors of a mode with shapes.
+        mode = FakeTensorMode(shape_env=ShapeEnv())
+        fakes = [mode.from_tensor(x, static_shapes=True) for x in (*constants, *examples)]
+        with tracing(TracingContext(mode)):
+            compiled: Compiled = compile_fx(graph, fakes, config_patches=_OPTIONS)
     shape, others = returned
 
     def fused(*inputs: Any) -> Any:
         given = pytree.tree_leaves(inputs)
-        outputs = iter(compiled(*constants, *(given[place] for place in places)))
+        tensors = [_plain(given[place]) for place in places]
+        outputs = iter(compiled(*constants, *tensors))
         return pytree.tree_unflatten([next(outputs) if x is None else x for x in others], shape)
 
     return fused
@@ -136,6 +150,20 @@ def lift_constants(graph: fx.GraphModule) -> list[Tensor]:
     return [tensor.clone() if tensor.is_inference() else tensor for tensor in tensors]
 
 
+def _plain(tensor: Tensor) -> Tensor:
+    """With every number in a place of its own."""
+    return tensor.contiguous() if 0 in tensor.stride() else tensor
+
+
+def _example(tensor: Tensor) -> Tensor:
+    """A copy that lies in memory as the tensor does, made outside of inference mode."""
+    tensor = _plain(tensor)
+    copy = torch.empty_strided(
+        tensor.shape, tensor.stride(), dtype=tensor.dtype, device=tensor.device
+    )
+    return copy.copy_(tensor)
+
+
 def _description(leaf: Any) -> Hashable:
     """The same for inputs that one compiled step may take."""
     if isinstance(leaf, Tensor):
@@ -144,24 +172,64 @@ def _description(leaf: Any) -> Hashable:
 
 
 def _decompositions() -> dict[Any, Callable[..., Tensor]]:
-    """Products with a short inner side as sums."""
+    """Small products, and convolutions of single channels, as sums: those fuse."""
     aten = torch.ops.aten
 
     def bmm(a: Tensor, b: Tensor) -> Tensor:
-        if a.shape[2] > LONGEST_SUM:
-            return NotImplemented
-        return (a.unsqueeze(-1) * b.unsqueeze(1)).sum(2)
+        return (a.unsqueeze(-1) * b.unsqueeze(1)).sum(2) if _small(a, b) else NotImplemented
 
     def mm(a: Tensor, b: Tensor) -> Tensor:
-        if a.shape[1] > LONGEST_SUM:
-            return NotImplemented
-        return (a.unsqueeze(-1) * b.unsqueeze(0)).sum(1)
+        return (a.unsqueeze(-1) * b.unsqueeze(0)).sum(1) if _small(a, b) else NotImplemented
 
-    def baddbmm(
-        added: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1
-    ) -> Tensor:
-        if a.shape[2] > LONGEST_SUM:
-            return NotImplemented
-        return beta * added + alpha * (a.unsqueeze(-1) * b.unsqueeze(1)).sum(2)
+    def added(multiply: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
+        def sums(
+            other: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1
+        ) -> Tensor:
+            if not _small(a, b):
+                return NotImplemented
+            return beta * other + alpha * multiply(a, b)
 
-    return {aten.bmm.default: bmm, aten.mm.default: mm, aten.baddbmm.default: baddbmm}
+        return sums
+
+    return {
+        aten.bmm.default: bmm,
+        aten.mm.default: mm,
+        aten.baddbmm.default: added(bmm),
+        aten.addmm.default: added(mm),
+        aten.convolution.default: _depthwise,
+    }
+
+
+def _small(a: Tensor, b: Tensor) -> bool:
+    """Whether a product (..., M, K) times (..., K, N) is worth no kernel of its own."""
+    inner = a.shape[-1]
+    if inner <= SHORT_SUM:
+        return True
+    return a.dtype == torch.float32 and inner <= LONG_SUM and a.numel() * b.shape[-1] <= FEW
+
+
+def _depthwise(
+    image: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    transposed: bool,
+    output_padding: Sequence[int],
+    groups: int,
+) -> Tensor:
+    """A convolution of each channel by itself as a sum of shifted images."""
+    channels = image.shape[1]
+    if transposed or not channels == groups == weight.shape[0] > 1 or max(dilation) > 1:
+        return NotImplemented
+    down, right = padding
+    rows, columns = weight.shape[2:]
+    windows = F.pad(image, (right, right, down, down)).unfold(2, rows, stride[0])
+    windows = windows.unfold(3, columns, stride[1])  # (N, C, H', W', rows, columns)
+    # One after the other: short sums are written out within the kernel that needs them.
+    weighted = windows.float() * weight.float().view(channels, 1, 1, rows, columns)
+    summed = weighted.sum(-1).sum(-1)
+    if bias is not None:
+        summed = summed + bias.float().view(-1, 1, 1)
+    return summed.to(image.dtype)
