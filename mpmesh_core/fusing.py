@@ -35,7 +35,8 @@ SHORT_SUM, LONG_SUM = 4, 64  # always, and where there are few terms in all
 FEW = 2**17
 
 _OPTIONS = {
-    "realize_acc_reads_threshold": 64,  # sums over windows of 5x5 cells stay in one kernel
+    "realize_acc_reads_threshold": 64,  # sums over windows of 5x5 cells stay in one kernel,
+    "unroll_reductions_threshold": 26,  # written out
     "shape_padding": False,  # would try every product twice
 }
 
@@ -227,9 +228,7 @@ def _depthwise(
     rows, columns = weight.shape[2:]
     windows = F.pad(image, (right, right, down, down)).unfold(2, rows, stride[0])
     windows = windows.unfold(3, columns, stride[1])  # (N, C, H', W', rows, columns)
-    # One after the other: short sums are written out within the kernel that needs them.
-    weighted = windows.float() * weight.float().view(channels, 1, 1, rows, columns)
-    summed = weighted.sum(-1).sum(-1)
+    summed = (windows.float() * weight.float().view(channels, 1, 1, rows, columns)).sum((-2, -1))
     if bias is not None:
         summed = summed + bias.float().view(-1, 1, 1)
     return summed.to(image.dtype)
