@@ -15,7 +15,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, fx
@@ -41,7 +41,7 @@ _OPTIONS = {
 }
 
 Step = Callable[..., Any]
-Compiled = Callable[[Sequence[Tensor]], list[Tensor]]
+Compiled = Callable[..., list[Tensor]]
 
 for _kind in (CropCameras, Found, IKResult, Bodies, Skeletons):
     pytree.register_dataclass(_kind)
@@ -121,7 +121,7 @@ def fuse(step: Step, inputs: tuple[Any, ...]) -> Step:
         mode = FakeTensorMode(shape_env=ShapeEnv())
         fakes = [mode.from_tensor(x, static_shapes=True) for x in (*constants, *examples)]
         with tracing(TracingContext(mode)):
-            compiled: Compiled = compile_fx(graph, fakes, config_patches=_OPTIONS)
+            compiled = cast(Compiled, compile_fx(graph, fakes, config_patches=_OPTIONS))
     shape, others = returned
 
     def fused(*inputs: Any) -> Any:

@@ -228,8 +228,8 @@ class Pipeline:
         there = (one_each & crops.ok).unsqueeze(1)
         roots = torch.where(there, points[:, 0], torch.nan)
         if self.refiner is not None and plan.refine:
-            pose = skeletons, rotations, roots, crops
-            rotations, betas, refined = step("refine", self._refine, *pose)
+            given = skeletons, rotations, roots, crops
+            rotations, betas, refined = step("refine", self._refine, *given)
         focal = float(camera.K[0, 0])
         stand_up = partial(self._stand, camera, focal)
         bodies, placed, fields = step("body", stand_up, rotations, betas, skeletons, crops)
