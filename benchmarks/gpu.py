@@ -28,8 +28,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from mpmesh_core.camera import Camera
 from mpmesh_core.engines import Engine
 from mpmesh_core.evaluation.latency import (
+    FixedPeople,
     count_copies,
-    fix_people,
     spread_boxes,
     time_frames,
     write_random_weights,
@@ -51,8 +51,10 @@ Pictures = list[tuple[Array, Camera]]
 class Bench:
     """What the parts share: pictures, pipelines and the figures found so far."""
 
-    def __init__(self, folder: Path, limit: float, eager: bool, photos: Path | None) -> None:
-        self.eager, self.photo_folder = eager, photos
+    def __init__(
+        self, folder: Path, limit: float, eager: bool, fuse: str, photos: Path | None
+    ) -> None:
+        self.eager, self.fuse, self.photo_folder = eager, fuse, photos
         self.end = time.monotonic() + limit
         self.folder = folder
         self.figures: dict = {"device": torch.cuda.get_device_name(), "torch": torch.__version__}
@@ -67,8 +69,8 @@ class Bench:
             weights = self._weights / variant
             if not weights.is_dir():
                 write_random_weights(weights, variant)
-        values = {"backend": "torch", "device": "cuda", "track": False, **options}
-        return Pipeline(PipelineConfig(variant=variant, weights=weights, **values))
+        values = {"backend": "torch", "device": "cuda", "track": False, "fuse": self.fuse}
+        return Pipeline(PipelineConfig(variant=variant, weights=weights, **(values | options)))
 
     def photos(self) -> dict[str, Pictures]:
         """Pictures with cameras: a folder's, where one was given, and rendered ones."""
@@ -83,10 +85,11 @@ class Bench:
     def forced(self, variant: str) -> tuple[Pipeline, Callable[[int], None]]:
         """A pipeline, and a function that sets how many people it finds."""
         pipeline = self.pipeline(variant)
-        detector = pipeline.detector
+        fixed = FixedPeople(pipeline.detector, np.empty((0, 4), np.float32))
+        pipeline.detector = fixed
 
         def force(people: int) -> None:
-            pipeline.detector = fix_people(detector, spread_boxes(people, WIDTH, HEIGHT))
+            fixed.give(spread_boxes(people, WIDTH, HEIGHT))
             line = pipeline._line = pipeline._load_line()
             if self.eager:
                 line._graphs.run = lambda key, function: function()
@@ -114,7 +117,7 @@ def parity(bench: Bench) -> None:
     """FP16 on the GPU against FP32 on the CPU, stage by stage, photos first."""
     once = {"mesh": True, "second_look": "off"}
     gpu = bench.pipeline("light", **once)
-    cpu = bench.pipeline("light", device="cpu", **once)
+    cpu = bench.pipeline("light", device="cpu", fuse="off", **once)
     for name, pictures in bench.photos().items():
         bench.row("parity", name, partial(_parity, cpu, gpu, pictures))
 
@@ -233,10 +236,11 @@ def main() -> None:
     parser.add_argument("--parts", default=",".join(PARTS), help="some of " + ",".join(PARTS))
     parser.add_argument("--seconds", type=float, default=75.0, help="no part begins after this")
     parser.add_argument("--eager", action="store_true", help="without CUDA graphs")
+    parser.add_argument("--fuse", default="auto", help="on: fused kernels; compiles for minutes")
     parser.add_argument("--photos", type=Path, help="folder of photos for parity")
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
-    bench = Bench(options.output, options.seconds, options.eager, options.photos)
+    bench = Bench(options.output, options.seconds, options.eager, options.fuse, options.photos)
     for name in options.parts.split(","):
         try:
             PARTS[name](bench)

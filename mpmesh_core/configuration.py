@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mpmesh_core.engines import Backend
 
-SecondLook = Literal["auto", "on", "off"]
+Choice = Literal["auto", "on", "off"]
 
 
 class PipelineConfig(BaseModel):
@@ -31,9 +31,12 @@ class PipelineConfig(BaseModel):
         None, description="detections below it are dropped; None takes the detector's own"
     )
     mirror: bool = Field(False, description="read each crop in a mirror too, and average")
-    second_look: SecondLook = Field(
+    second_look: Choice = Field(
         "auto",
         description="look again at people who lean or are unclear; auto: on a CPU, no deadline set",
+    )
+    fuse: Choice = Field(
+        "auto", description="compile the line on a GPU into fewer kernels; auto: off"
     )
     refine: bool = Field(True, description="run the relation-aware refiner")
     context: Annotated[int, Field(ge=1, le=4)] = Field(

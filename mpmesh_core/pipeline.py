@@ -11,10 +11,11 @@ empty (`device_line`). A depth image, where there is one, gives the bodies' dist
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -27,10 +28,11 @@ from mpmesh_core.crop import CropCameras, crop_images, look_at
 from mpmesh_core.deadline import Deadline, Plan, nearest
 from mpmesh_core.depth import anchor_people
 from mpmesh_core.detect import DEFAULT_THRESHOLD, Detector, load_detector, nan_scores
-from mpmesh_core.device_line import DeviceLine
+from mpmesh_core.device_line import DeviceLine, camera_key
 from mpmesh_core.doubles import distinct
 from mpmesh_core.engines import Engine, choose_backend, load_engine
-from mpmesh_core.errors import DeviceError, NumericalError
+from mpmesh_core.errors import DeviceError, NumericalError, UsageError
+from mpmesh_core.ik import IKResult
 from mpmesh_core.limbs import keep_limbs
 from mpmesh_core.mirror import read_crops
 from mpmesh_core.people import describe, to_people
@@ -42,9 +44,12 @@ from mpmesh_core.stages import load_keeper
 from mpmesh_core.tensor_detector import Found, TensorDetector
 from mpmesh_core.threads import one_thread
 from mpmesh_core.tracking import Tracker
-from mpmesh_core.types import Array, FrameResult, Person
+from mpmesh_core.types import Array, Bodies, FrameResult, Person, Skeletons
 from mpmesh_core.warp import warp_crops
 from mpmesh_core.weights import weights_path
+
+if TYPE_CHECKING:
+    from mpmesh_core.fusing import Fuser
 
 
 class Pipeline:
@@ -79,6 +84,7 @@ class Pipeline:
         self.smoother: Smoother | None = self._load_smoother()
         self._clock = StageClock(self.device)
         self._line = self._load_line()
+        self._fuser = self._load_fuser()
         limit = self.config.deadline_ms
         has_time = self._line is None and limit is None
         self._second_look = {"on": True, "auto": has_time, "off": False}[self.config.second_look]
@@ -212,37 +218,21 @@ class Pipeline:
             Fields of `people.describe`, maybe `vertices`, and (N,) bool `usable`, `finite` (the
             skeleton network gave numbers) and `refined` (so did the refiner).
         """
-        with self._stage("crop"):
-            see = partial(_pictures, picture, camera)
-            crops = look_at(boxes, camera)
-            pixels = see(crops)
-        with self._stage("skeleton"):
-            skeletons = read_crops(self.skeleton, pixels, self.config.mirror)
-            if self._second_look:
-                fixed = isinstance(picture, Tensor)
-                first = boxes, crops, skeletons
-                crops, skeletons = look_again(
-                    self.skeleton, *first, see, self.config.mirror, everybody=fixed
-                )
-        with self._stage("place"):
-            one_each = distinct(boxes, skeletons, crops)
-            points = absolute_points(skeletons, crops)
-        with self._stage("ik"):
-            ik = solve_pose(points, skeletons, self.body)
+        step = partial(self._step, camera_key(camera))
+        crops, pixels = step("crop", partial(_crop, camera), picture, boxes)
+        read = partial(self._read, camera)
+        crops, skeletons = step("skeleton", read, picture, boxes, crops, pixels)
+        one_each, points = step("place", _place, boxes, skeletons, crops)
+        ik = step("ik", self._solve, points, skeletons)
         rotations, betas, refined = ik.rotations, skeletons.betas, ik.ok
         there = (one_each & crops.ok).unsqueeze(1)
         roots = torch.where(there, points[:, 0], torch.nan)
         if self.refiner is not None and plan.refine:
-            with self._stage("refine"):
-                rotations, betas, refined = refine(
-                    self.refiner, skeletons, rotations, betas, roots, crops, self.config.context
-                )
-                seen = ik.rotations, skeletons.betas
-                rotations = keep_limbs(rotations, betas, *seen, self.body)
+            given = skeletons, rotations, roots, crops
+            rotations, betas, refined = step("refine", self._refine, *given)
         focal = float(camera.K[0, 0])
-        with self._stage("body"):
-            bodies, placed = stand(rotations, betas, skeletons, crops, self.body, focal)
-            fields = describe(self.body, bodies, skeletons, camera)
+        stand_up = partial(self._stand, camera, focal)
+        bodies, placed, fields = step("body", stand_up, rotations, betas, skeletons, crops)
         if self._keeper is not None:
             with self._stage("keep"):
                 fields |= self._keeper(points, roots, ik.rotations, skeletons, crops, focal)
@@ -300,10 +290,67 @@ class Pipeline:
         most = self.config.max_people
         return DeviceLine(self._find, self._people, self.device, most, self._clock)
 
+    def _load_fuser(self) -> Fuser | None:
+        if self.config.fuse != "on":
+            return None
+        if self._line is None or self.backend != "torch":
+            raise UsageError(
+                f"--fuse on needs the torch backend on a GPU, not {self.backend} on {self.device}"
+            )
+        from mpmesh_core.fusing import Fuser
+
+        return Fuser()
+
     def _find(self, picture: Tensor) -> Found:
         assert isinstance(self.detector, TensorDetector)
-        with self._stage("detect"):
-            return self.detector.find(picture)
+        return self._step(self.detector, "detect", self.detector.find, picture)
+
+    def _step(self, key: Hashable, name: str, step: Callable[..., Any], *inputs: Any) -> Any:
+        """A stage, timed, and fused where asked for."""
+        with self._stage(name):
+            if self._fuser is None:
+                return step(*inputs)
+            return self._fuser(name, key, step, *inputs)
+
+    def _read(
+        self,
+        camera: Camera,
+        picture: Array | Tensor,
+        boxes: Tensor,
+        crops: CropCameras,
+        pixels: Tensor,
+    ) -> tuple[CropCameras, Skeletons]:
+        skeletons = read_crops(self.skeleton, pixels, self.config.mirror)
+        if not self._second_look:
+            return crops, skeletons
+        first, see = (boxes, crops, skeletons), partial(_pictures, picture, camera)
+        fixed = isinstance(picture, Tensor)
+        return look_again(self.skeleton, *first, see, self.config.mirror, everybody=fixed)
+
+    def _solve(self, points: Tensor, skeletons: Skeletons) -> IKResult:
+        return solve_pose(points, skeletons, self.body)
+
+    def _refine(
+        self, skeletons: Skeletons, rotations: Tensor, roots: Tensor, crops: CropCameras
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        assert self.refiner is not None
+        refined, betas, ok = refine(
+            self.refiner, skeletons, rotations, skeletons.betas, roots, crops, self.config.context
+        )
+        seen = rotations, skeletons.betas
+        return keep_limbs(refined, betas, *seen, self.body), betas, ok
+
+    def _stand(
+        self,
+        camera: Camera,
+        focal: float,
+        rotations: Tensor,
+        betas: Tensor,
+        skeletons: Skeletons,
+        crops: CropCameras,
+    ) -> tuple[Bodies, Tensor, dict[str, Tensor]]:
+        bodies, placed = stand(rotations, betas, skeletons, crops, self.body, focal)
+        return bodies, placed, describe(self.body, bodies, skeletons, camera)
 
     @contextmanager
     def _stage(self, name: str, on_host: bool = False) -> Iterator[None]:
@@ -316,6 +363,15 @@ class Pipeline:
                 f"GPU {self.device} is out of memory in {name}: lower --max-people or use "
                 "--device cpu"
             ) from None
+
+
+def _crop(camera: Camera, picture: Array | Tensor, boxes: Tensor) -> tuple[CropCameras, Tensor]:
+    crops = look_at(boxes, camera)
+    return crops, _pictures(picture, camera, crops)
+
+
+def _place(boxes: Tensor, skeletons: Skeletons, crops: CropCameras) -> tuple[Tensor, Tensor]:
+    return distinct(boxes, skeletons, crops), absolute_points(skeletons, crops)
 
 
 def _pictures(picture: Array | Tensor, camera: Camera, crops: CropCameras) -> Tensor:

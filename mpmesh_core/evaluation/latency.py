@@ -51,17 +51,24 @@ class FixedPeople(TensorDetector):
 
     def __init__(self, detector: TensorDetector, boxes: Array) -> None:
         super().__init__(detector.engine, detector.score_threshold, detector.max_people)
-        self._people = float(len(boxes))
-        places = np.full((detector.max_people, 5), np.nan, np.float32)
-        places[: len(boxes), :4] = boxes
-        places[:, 4] = np.linspace(0.9, 0.5, detector.max_people)
-        self._places = torch.from_numpy(places).to(detector.engine.device)
+        device = detector.engine.device
+        self._people = torch.zeros((), device=device)
+        self._boxes = torch.zeros(detector.max_people, 4, device=device)
+        self._scores = torch.linspace(0.9, 0.5, detector.max_people, device=device)
+        self.give(boxes)
+
+    def give(self, boxes: Array) -> None:
+        """Replace the boxes (N, 4) [px], where they are: what was compiled or recorded stays."""
+        places = np.full((self.max_people, 4), np.nan, np.float32)
+        places[: len(boxes)] = boxes
+        self._boxes.copy_(torch.from_numpy(places))
+        self._people.fill_(len(boxes))
 
     def find(self, picture: Tensor) -> Found:
         """See the class."""
         found = super().find(picture)
-        people = torch.full_like(found.people, self._people)
-        return Found(self._places[:, :4], self._places[:, 4], people, found.broken)
+        given = self._boxes.clone(), self._scores.clone(), self._people.clone()
+        return Found(*given, found.broken)
 
 
 class FixedDetections:

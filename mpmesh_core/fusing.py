@@ -1,0 +1,234 @@
+"""fusing: a step of the line as few large kernels, where torch would start many small ones.
+
+On a GPU the line is many kernels of two or three microseconds, most of them around a few numbers a
+person. A step is traced once for the shapes of its inputs, and Inductor writes kernels that do what
+lay between two matrix products or convolutions at once. Compiling takes from seconds to a minute a
+step; what it made is kept on disk, see `cache_folder`.
+
+A step must not depend on the numbers in its tensors (no branch, no shape), like everything on a
+GPU's line. Everything else that it depends on belongs into its key.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, fx
+from torch.nn import functional as F
+from torch.utils import _pytree as pytree
+
+from mpmesh_core.crop import CropCameras
+from mpmesh_core.engines.onnx_cache import cache_folder
+from mpmesh_core.ik import IKResult
+from mpmesh_core.tensor_detector import Found
+from mpmesh_core.types import Bodies, Skeletons
+
+logger = logging.getLogger(__name__)
+
+# A matrix product with such an inner side is written as a sum, which fuses with what is around it:
+SHORT_SUM, LONG_SUM = 4, 64  # always, and where there are few terms in all
+FEW = 2**17
+
+_OPTIONS = {
+    "realize_acc_reads_threshold": 64,  # sums over windows of 5x5 cells stay in one kernel,
+    "unroll_reductions_threshold": 26,  # written out
+    "shape_padding": False,  # would try every product twice
+}
+
+Step = Callable[..., Any]
+Compiled = Callable[..., list[Tensor]]
+
+for _kind in (CropCameras, Found, IKResult, Bodies, Skeletons):
+    pytree.register_dataclass(_kind)
+
+
+class Fuser:
+    """Runs steps of the line, each compiled the first time that its key and shapes come up.
+
+    Where a step cannot be compiled, one warning says so and it runs as it is.
+    """
+
+    def __init__(self) -> None:
+        os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
+        self.seconds: dict[str, float] = {}  # that compiling took, by step, all its shapes together
+        self._steps: dict[Hashable, Step] = {}
+
+    def __call__(self, name: str, key: Hashable, step: Step, *inputs: Any) -> Any:
+        """What `step` returns for these inputs.
+
+        Args:
+            name: of the step, for messages.
+            key: the same only for steps that do the same with the same inputs.
+            step: a function of tensors, and of tuples, dictionaries and the line's dataclasses of
+                tensors; what it returns is made of the same.
+            inputs: not changed by it.
+        """
+        leaves, structure = pytree.tree_flatten(inputs)
+        full = name, key, structure, tuple(map(_description, leaves))
+        if full not in self._steps:
+            self._steps[full] = self._compiled(name, step, inputs)
+        return self._steps[full](*inputs)
+
+    def _compiled(self, name: str, step: Step, inputs: tuple[Any, ...]) -> Step:
+        start = time.perf_counter()
+        try:
+            fused = fuse(step, inputs)
+            fused(*inputs)
+        except torch.cuda.OutOfMemoryError:
+            raise
+        except Exception as error:  # of a compiler that may be missing
+            reason = (str(error) or repr(error)).strip().splitlines()[0]
+            logger.warning("%s is not fused: %s: %s", name, type(error).__name__, reason)
+            logger.debug("while fusing %s", name, exc_info=True)
+            fused = step
+        seconds = time.perf_counter() - start
+        self.seconds[name] = self.seconds.get(name, 0.0) + seconds
+        logger.info("fused %s in %.1f s", name, seconds)
+        return fused
+
+
+def fuse(step: Step, inputs: tuple[Any, ...]) -> Step:
+    """Compile a step for inputs of these shapes; see `Fuser`."""
+    from torch._guards import TracingContext, tracing
+    from torch._inductor.compile_fx import compile_fx
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.fx.experimental.proxy_tensor import make_fx
+    from torch.fx.experimental.symbolic_shapes import ShapeEnv
+
+    step(*inputs)  # makes its constants, which must not become part of the trace
+    leaves, structure = pytree.tree_flatten(inputs)
+    places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Tensor)]
+    returned: list[Any] = []
+
+    def flat(*tensors: Tensor) -> list[Tensor]:
+        filled = list(leaves)
+        for place, tensor in zip(places, tensors):
+            filled[place] = tensor
+        outputs, shape = pytree.tree_flatten(step(*pytree.tree_unflatten(filled, structure)))
+        returned[:] = [shape, [None if isinstance(x, Tensor) else x for x in outputs]]
+        return [x for x in outputs if isinstance(x, Tensor)]
+
+    with torch.inference_mode(False), torch.no_grad():
+        examples = [_example(leaves[place]) for place in places]
+        graph = make_fx(flat, decomposition_table=_decompositions())(*examples)
+        constants = lift_constants(graph)
+        # Inductor keeps on disk only what it compiled for tensors of a mode with shapes.
+        mode = FakeTensorMode(shape_env=ShapeEnv())
+        fakes = [mode.from_tensor(x, static_shapes=True) for x in (*constants, *examples)]
+        with tracing(TracingContext(mode)):
+            compiled = cast(Compiled, compile_fx(graph, fakes, config_patches=_OPTIONS))
+    shape, others = returned
+
+    def fused(*inputs: Any) -> Any:
+        given = pytree.tree_leaves(inputs)
+        tensors = [_plain(given[place]) for place in places]
+        outputs = iter(compiled(*constants, *tensors))
+        return pytree.tree_unflatten([next(outputs) if x is None else x for x in others], shape)
+
+    return fused
+
+
+def lift_constants(graph: fx.GraphModule) -> list[Tensor]:
+    """Make tensors that a graph holds its first inputs, in place: weights stay out of its code."""
+    first = next(iter(graph.graph.nodes))
+    lifted: dict[str, fx.Node] = {}
+    for node in list(graph.graph.nodes):
+        if node.op != "get_attr":
+            continue
+        name = str(node.target)
+        if name not in lifted:
+            with graph.graph.inserting_before(first):
+                lifted[name] = graph.graph.placeholder(f"held_{len(lifted)}")
+        node.replace_all_uses_with(lifted[name])
+        graph.graph.erase_node(node)
+    tensors = [getattr(graph, name).detach() for name in lifted]
+    graph.recompile()
+    return [tensor.clone() if tensor.is_inference() else tensor for tensor in tensors]
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """With every number in a place of its own."""
+    return tensor.contiguous() if 0 in tensor.stride() else tensor
+
+
+def _example(tensor: Tensor) -> Tensor:
+    """A copy that lies in memory as the tensor does, made outside of inference mode."""
+    tensor = _plain(tensor)
+    copy = torch.empty_strided(
+        tensor.shape, tensor.stride(), dtype=tensor.dtype, device=tensor.device
+    )
+    return copy.copy_(tensor)
+
+
+def _description(leaf: Any) -> Hashable:
+    """The same for inputs that one compiled step may take."""
+    if isinstance(leaf, Tensor):
+        return leaf.shape, leaf.stride(), leaf.dtype, leaf.device
+    return leaf
+
+
+def _decompositions() -> dict[Any, Callable[..., Tensor]]:
+    """Small products, and convolutions of single channels, as sums: those fuse."""
+    aten = torch.ops.aten
+
+    def bmm(a: Tensor, b: Tensor) -> Tensor:
+        return (a.unsqueeze(-1) * b.unsqueeze(1)).sum(2) if _small(a, b) else NotImplemented
+
+    def mm(a: Tensor, b: Tensor) -> Tensor:
+        return (a.unsqueeze(-1) * b.unsqueeze(0)).sum(1) if _small(a, b) else NotImplemented
+
+    def added(multiply: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Tensor]:
+        def sums(
+            other: Tensor, a: Tensor, b: Tensor, *, beta: float = 1, alpha: float = 1
+        ) -> Tensor:
+            if not _small(a, b):
+                return NotImplemented
+            return beta * other + alpha * multiply(a, b)
+
+        return sums
+
+    return {
+        aten.bmm.default: bmm,
+        aten.mm.default: mm,
+        aten.baddbmm.default: added(bmm),
+        aten.addmm.default: added(mm),
+        aten.convolution.default: _depthwise,
+    }
+
+
+def _small(a: Tensor, b: Tensor) -> bool:
+    """Whether a product (..., M, K) times (..., K, N) is worth no kernel of its own."""
+    inner = a.shape[-1]
+    if inner <= SHORT_SUM:
+        return True
+    return a.dtype == torch.float32 and inner <= LONG_SUM and a.numel() * b.shape[-1] <= FEW
+
+
+def _depthwise(
+    image: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    stride: Sequence[int],
+    padding: Sequence[int],
+    dilation: Sequence[int],
+    transposed: bool,
+    output_padding: Sequence[int],
+    groups: int,
+) -> Tensor:
+    """A convolution of each channel by itself as a sum of shifted images."""
+    channels = image.shape[1]
+    if transposed or not channels == groups == weight.shape[0] > 1 or max(dilation) > 1:
+        return NotImplemented
+    down, right = padding
+    rows, columns = weight.shape[2:]
+    windows = F.pad(image, (right, right, down, down)).unfold(2, rows, stride[0])
+    windows = windows.unfold(3, columns, stride[1])  # (N, C, H', W', rows, columns)
+    summed = (windows.float() * weight.float().view(channels, 1, 1, rows, columns)).sum((-2, -1))
+    if bias is not None:
+        summed = summed + bias.float().view(-1, 1, 1)
+    return summed.to(image.dtype)
