@@ -24,7 +24,6 @@ _NAMES = (
     "start", "shape", "donor_start", "donor_shape", "H", "window", "cover", "shift", "mirrored",
     "kernel", "table", "saturation", "noise",
 )  # fmt: skip
-_ON_HOST = ("donor", "small", "blurs", "noise", "seed")
 
 
 class DeviceCrops:
@@ -50,58 +49,44 @@ class DeviceCrops:
                 `donor_shape` as `PeopleStore.place` gives them; `hold` has had all its stores.
             size: S, side of the crops [px].
         """
-        there = {name: self._up(batch[name]) for name in _NAMES}
+        views = {name: self._up(batch[name]) for name in _NAMES}
         images = torch.empty(len(batch["store"]), size, size, 3, device=self._device)
         for number in batch["store"].unique().tolist():
-            of_store = (batch["store"] == number).nonzero()[:, 0]
-            for part in of_store.split(_CHUNK):
-                rows, host = self._up(part), {name: batch[name][part] for name in _ON_HOST}
-                views = {name: value[rows] for name, value in there.items()}
-                images[rows] = self._look(self._stores[number], views, host, size)
-        return images.permute(0, 3, 1, 2)
-
-    def _look(
-        self, patches: Tensor, views: dict[str, Tensor], host: dict[str, Tensor], size: int
-    ) -> Tensor:
-        """Chunk of views (n, ...) of one store to (n, S, S, 3).
-
-        What `host` has of them says whom a step concerns, without a wait for the device.
-        """
-        images = _warp(patches, views["start"], views["shape"], views["window"], views["H"], size)
-        covered = (host["donor"] >= 0).nonzero()[:, 0]
-        if len(covered):
-            rows = self._up(covered)
-            donors = {name: value[rows] for name, value in views.items()}
-            images[rows] = torch.where(
-                _unpack(donors["cover"], size), _donor(patches, donors, size), images[rows]
-            )
-        self._degrade(images, views, host)
-        return torch.where(views["mirrored"][:, None, None, None], images.flip(2), images)
+            for part in _rows(batch["store"] == number).split(_CHUNK):
+                covered = self._up(_rows(batch["donor"][part] >= 0))
+                rows = self._up(part)
+                here = {name: value[rows] for name, value in views.items()}
+                images[rows] = _look(self._stores[number], here, covered, size)
+        self._degrade(images, views, batch)
+        mirrored = views["mirrored"][:, None, None, None]
+        return torch.where(mirrored, images.flip(2), images).permute(0, 3, 1, 2)
 
     def _degrade(self, images: Tensor, views: dict[str, Tensor], host: dict[str, Tensor]) -> None:
-        """What `augment.degrade` does, in place."""
+        """What `augment.degrade` does, in place.
+
+        What the host has of the views says whom a step concerns, without a wait for the device.
+        """
         size = images.shape[1]
-        for row, small in enumerate(host["small"].tolist()):
+        for small in host["small"].unique().tolist():
             if small:
-                picture = images[row].permute(2, 0, 1)[None]
-                shrunk = F.interpolate(picture, (small, small), mode="area")
-                images[row] = F.interpolate(shrunk, (size, size), mode="bilinear")[0].permute(
-                    1, 2, 0
+                rows = self._up(_rows(host["small"] == small))
+                pictures = images[rows].permute(0, 3, 1, 2)
+                shrunk = F.interpolate(pictures, (small, small), mode="area")
+                images[rows] = F.interpolate(shrunk, (size, size), mode="bilinear").permute(
+                    0, 2, 3, 1
                 )
-        blurred = host["blurs"].nonzero()[:, 0]
-        if len(blurred):
-            rows = self._up(blurred)
+        rows = self._up(_rows(host["blurs"]))
+        if len(rows):
             images[rows] = _blur(images[rows], views["kernel"][rows])
-        levels = images.round().clamp(0, 255).long().flatten(1, 2)
-        coloured = views["table"].float().gather(1, levels).view_as(images)
-        grey = (coloured * coloured.new_tensor(_LUMA)).sum(-1, keepdim=True)
-        amount = views["saturation"][:, None, None, None]
-        images.copy_((amount * coloured + (1 - amount) * grey).clamp(0, 255))
-        noisy = (host["noise"] > 0).nonzero()[:, 0]
-        if len(noisy):
-            rows = self._up(noisy)
+        for part in torch.arange(len(images)).split(_CHUNK):
+            chunk = slice(int(part[0]), int(part[-1]) + 1)
+            images[chunk] = _colour(
+                images[chunk], views["table"][chunk], views["saturation"][chunk]
+            )
+        rows = self._up(_rows(host["noise"] > 0))
+        if len(rows):
             draw = torch.Generator(self._device).manual_seed(int(host["seed"][0]))
-            shape = (len(noisy), size // 2, size // 2, 3)
+            shape = (len(rows), size // 2, size // 2, 3)
             noise = torch.randn(shape, generator=draw, device=self._device)
             noise = noise.repeat_interleave(2, 1).repeat_interleave(2, 2)
             noise = noise * views["noise"][rows, None, None, None]
@@ -111,6 +96,30 @@ class DeviceCrops:
         if self._device.type == "cuda":  # a copy from pinned memory does not wait
             values = values.pin_memory()
         return values.to(self._device, non_blocking=True)
+
+
+def _rows(which: Tensor) -> Tensor:
+    return which.nonzero()[:, 0]
+
+
+def _look(patches: Tensor, views: dict[str, Tensor], covered: Tensor, size: int) -> Tensor:
+    """Views (n, ...) of one store to (n, S, S, 3); something covers parts of those `covered`."""
+    images = _warp(patches, views["start"], views["shape"], views["window"], views["H"], size)
+    if len(covered):
+        donors = {name: value[covered] for name, value in views.items()}
+        images[covered] = torch.where(
+            _unpack(donors["cover"], size), _donor(patches, donors, size), images[covered]
+        )
+    return images
+
+
+def _colour(images: Tensor, tables: Tensor, saturation: Tensor) -> Tensor:
+    """Pictures (n, S, S, 3) through their tables (n, 256, 3), and between grey and themselves."""
+    levels = images.round().clamp(0, 255).long().flatten(1, 2)
+    coloured = tables.float().gather(1, levels).view_as(images)
+    grey = sum(share * coloured[..., i : i + 1] for i, share in enumerate(_LUMA))
+    amount = saturation[:, None, None, None]
+    return (amount * coloured + (1 - amount) * grey).clamp(0, 255)
 
 
 def _warp(

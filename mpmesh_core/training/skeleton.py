@@ -36,6 +36,7 @@ class SkeletonTraining(TrainingRun):
     frozen_stages: int = 2  # of the light backbone, which keep their starting weights
     absolute_from: float = 0.6  # part of the schedule before the absolute loss counts
     precision: str = "bf16-mixed"
+    channels_last: bool = True  # how pictures and maps lie in memory; either may be faster
     pixels: Literal["loader", "device"] = "loader"  # who cuts the crops, see `device_crops`
     awaited: bool = False  # stores that are not there yet join once they are written
     validation: tuple[str, ...] = ()  # folders of people kept out, measured at every save
@@ -106,15 +107,15 @@ class SkeletonTrainer(Trainer[SkeletonTraining, dict[str, Tensor]]):
         """See `skeleton_losses`."""
         image = self._pictures(batch)
         batch = {name: self.fabric.to_device(batch[name]) for name in LABELS}
-        found, maps = self.model(image)
+        lie = torch.channels_last if self.config.channels_last else torch.contiguous_format
+        found, maps = self.model(image.contiguous(memory_format=lie))
         absolute = progress >= self.config.absolute_from
         return skeleton_losses(found, maps, batch, self.config.weights, self.config.size, absolute)
 
     def _pictures(self, batch: dict[str, Tensor]) -> Tensor:
         """Crops (N, 3, S, S) on the device."""
         if self.config.pixels == "loader":
-            image = self.fabric.to_device(batch["image"]).float()
-            return image.contiguous(memory_format=torch.channels_last)
+            return self.fabric.to_device(batch["image"]).float()
         stores = self._batches.open_stores()
         for number in batch["store"].unique().tolist():
             self._crops.hold(number, stores[number])
@@ -152,7 +153,8 @@ def starting_skeleton(config: SkeletonTraining, device: torch.device) -> Skeleto
     else:
         network = load_network(config.start, SkeletonNetwork)
     network.to(device)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if config.channels_last:
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     freeze_early(network, config.frozen_stages)
     if config.frozen_stages and isinstance(network.backbone, MobileNet):
         network.backbone.fuse_early(config.frozen_stages)

@@ -107,6 +107,8 @@ class Trainer(ABC, Generic[Config, Batch]):
         torch.manual_seed(config.seed)
         torch.set_num_threads(config.threads)
         self.fabric = _fabric(config)
+        if self.fabric.device.type == "cuda":  # every step has the same shapes
+            torch.backends.cudnn.benchmark = True
         self.network = self.start()
         if config.norms == "synchronised":
             self.network = _synchronised(self.network, self.fabric)
