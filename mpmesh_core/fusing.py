@@ -33,6 +33,9 @@ logger = logging.getLogger(__name__)
 # A matrix product with such an inner side is written as a sum, which fuses with what is around it:
 SHORT_SUM, LONG_SUM = 4, 64  # always, and where there are few terms in all
 FEW = 2**17
+# So is a convolution of single channels with at most so many products: it takes about 1 us for each
+# million of them on an H200, a library's about 8 us, and a kernel before and one after it.
+FEW_PRODUCTS = 9_000_000
 
 _OPTIONS = {
     "realize_acc_reads_threshold": 64,  # sums over windows of 5x5 cells stay in one kernel,
@@ -116,7 +119,8 @@ def fuse(step: Step, inputs: tuple[Any, ...]) -> Step:
     with torch.inference_mode(False), torch.no_grad():
         examples = [_example(leaves[place]) for place in places]
         graph = make_fx(flat, decomposition_table=_decompositions())(*examples)
-        constants = lift_constants(graph)
+        devices = {example.device for example in examples}
+        constants = lift_constants(graph, devices.pop() if len(devices) == 1 else None)
         # Inductor keeps on disk only what it compiled for tensors of a mode with shapes.
         mode = FakeTensorMode(shape_env=ShapeEnv())
         fakes = [mode.from_tensor(x, static_shapes=True) for x in (*constants, *examples)]
@@ -133,8 +137,12 @@ def fuse(step: Step, inputs: tuple[Any, ...]) -> Step:
     return fused
 
 
-def lift_constants(graph: fx.GraphModule) -> list[Tensor]:
-    """Make tensors that a graph holds its first inputs, in place: weights stay out of its code."""
+def lift_constants(graph: fx.GraphModule, device: torch.device | None = None) -> list[Tensor]:
+    """Make tensors that a graph holds its first inputs, in place: weights stay out of its code.
+
+    Where a device is given, they are moved there, once: numbers from the step's code are traced as
+    tensors in host memory, and a copy from there cannot be part of a CUDA graph.
+    """
     first = next(iter(graph.graph.nodes))
     lifted: dict[str, fx.Node] = {}
     for node in list(graph.graph.nodes):
@@ -146,7 +154,7 @@ def lift_constants(graph: fx.GraphModule) -> list[Tensor]:
                 lifted[name] = graph.graph.placeholder(f"held_{len(lifted)}")
         node.replace_all_uses_with(lifted[name])
         graph.graph.erase_node(node)
-    tensors = [getattr(graph, name).detach() for name in lifted]
+    tensors = [getattr(graph, name).detach().to(device) for name in lifted]
     graph.recompile()
     return [tensor.clone() if tensor.is_inference() else tensor for tensor in tensors]
 
@@ -228,6 +236,8 @@ def _depthwise(
     rows, columns = weight.shape[2:]
     windows = F.pad(image, (right, right, down, down)).unfold(2, rows, stride[0])
     windows = windows.unfold(3, columns, stride[1])  # (N, C, H', W', rows, columns)
+    if windows.numel() > FEW_PRODUCTS:
+        return NotImplemented
     summed = (windows.float() * weight.float().view(channels, 1, 1, rows, columns)).sum((-2, -1))
     if bias is not None:
         summed = summed + bias.float().view(-1, 1, 1)
