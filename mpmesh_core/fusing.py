@@ -42,6 +42,8 @@ _OPTIONS = {
     "unroll_reductions_threshold": 26,  # written out
     "shape_padding": False,  # would try every product twice
 }
+_QUICK = {"triton.autotune_pointwise": False}  # one size of blocks a kernel, not two to six,
+SMALL_STEP = 2**20  # where no tensor has more numbers: compiles in about half the time
 
 Step = Callable[..., Any]
 Compiled = Callable[..., list[Tensor]]
@@ -125,7 +127,8 @@ def fuse(step: Step, inputs: tuple[Any, ...]) -> Step:
         mode = FakeTensorMode(shape_env=ShapeEnv())
         fakes = [mode.from_tensor(x, static_shapes=True) for x in (*constants, *examples)]
         with tracing(TracingContext(mode)):
-            compiled = cast(Compiled, compile_fx(graph, fakes, config_patches=_OPTIONS))
+            options = _OPTIONS | (_QUICK if _largest(graph) <= SMALL_STEP else {})
+            compiled = cast(Compiled, compile_fx(graph, fakes, config_patches=options))
     shape, others = returned
 
     def fused(*inputs: Any) -> Any:
@@ -157,6 +160,12 @@ def lift_constants(graph: fx.GraphModule, device: torch.device | None = None) ->
     tensors = [getattr(graph, name).detach().to(device) for name in lifted]
     graph.recompile()
     return [tensor.clone() if tensor.is_inference() else tensor for tensor in tensors]
+
+
+def _largest(graph: fx.GraphModule) -> int:
+    """Numbers in the largest tensor that a graph makes."""
+    values = [node.meta.get("val") for node in graph.graph.nodes]
+    return max((value.numel() for value in values if isinstance(value, Tensor)), default=0)
 
 
 def _plain(tensor: Tensor) -> Tensor:
