@@ -243,10 +243,10 @@ def _depthwise(
         return NotImplemented
     down, right = padding
     rows, columns = weight.shape[2:]
+    if image.numel() * rows * columns > FEW_PRODUCTS * stride[0] * stride[1]:
+        return NotImplemented
     windows = F.pad(image, (right, right, down, down)).unfold(2, rows, stride[0])
     windows = windows.unfold(3, columns, stride[1])  # (N, C, H', W', rows, columns)
-    if windows.numel() > FEW_PRODUCTS:
-        return NotImplemented
     summed = (windows.float() * weight.float().view(channels, 1, 1, rows, columns)).sum((-2, -1))
     if bias is not None:
         summed = summed + bias.float().view(-1, 1, 1)
