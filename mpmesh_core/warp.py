@@ -38,7 +38,7 @@ def warp_crops(picture: Tensor, camera: Camera, crops: CropCameras) -> Tensor:
         (N, 3, size, size) float32.
     """
     check_shapes(picture=(picture, (camera.height, camera.width, 3)))
-    level = pyramid_levels(camera, crops).float().view(-1, 1, 1, 1)
+    level = pyramid_levels(camera, crops).float().nan_to_num().view(-1, 1, 1, 1)
     pixels, starts = _pyramid(picture, deepest_level(camera))
     start = constant(starts, torch.int64, picture.device)[level.long()].squeeze(-1)
     steps, sides = _on_level(_image_points(camera, crops), level, camera)
