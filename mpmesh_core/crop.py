@@ -101,10 +101,10 @@ def look_at(
     tangents = rays[..., :2] / rays[..., 2:].clamp(min=1e-3)
     extent = tangents.abs().amax((-1, -2)).clamp(max=_WIDEST / margin)  # (N,)
     focal = size / 2 / (margin * extent)
-    K = torch.zeros_like(R)
-    K[:, 0, 0] = K[:, 1, 1] = focal
-    K[:, :2, 2] = (size - 1) / 2
-    K[:, 2, 2] = 1.0
+    diagonal = torch.stack((focal, focal, torch.ones_like(focal)), dim=-1)
+    middle = (size - 1) / 2
+    centred = ((0.0, 0.0, middle), (0.0, 0.0, middle), (0.0, 0.0, 0.0))
+    K = torch.diag_embed(diagonal) + constant(centred, R.dtype, R.device)
     return CropCameras(K.float(), R.float(), size, ok)
 
 

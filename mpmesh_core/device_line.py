@@ -100,8 +100,9 @@ class DeviceLine:
             self._run_find(picture)
         else:
             self._give(given)
-        few = plan.people < self.expected
-        places = padded(self.expected, self._max_people)
+        expected = self.expected if given is None else len(given.scores)
+        few = plan.people < expected
+        places = padded(max(self.expected, expected), self._max_people)
         if few:
             places = min(places, 1 << (plan.people.bit_length() - 1))  # no graph for every number
         numbers = self._run_people(picture, camera, plan, places, few)

@@ -33,12 +33,17 @@ logger = logging.getLogger(__name__)
 # A matrix product with such an inner side is written as a sum, which fuses with what is around it:
 SHORT_SUM, LONG_SUM = 4, 64  # always, and where there are few terms in all
 FEW = 2**17
+# So is a convolution of single channels with at most so many products: it takes about 1 us for each
+# million of them on an H200, a library's about 8 us, and a kernel before and one after it.
+FEW_PRODUCTS = 9_000_000
 
 _OPTIONS = {
     "realize_acc_reads_threshold": 64,  # sums over windows of 5x5 cells stay in one kernel,
     "unroll_reductions_threshold": 26,  # written out
     "shape_padding": False,  # would try every product twice
 }
+_QUICK = {"triton.autotune_pointwise": False}  # one size of blocks a kernel, not two to six,
+SMALL_STEP = 2**20  # where no tensor has more numbers: compiles in about half the time
 
 Step = Callable[..., Any]
 Compiled = Callable[..., list[Tensor]]
@@ -116,12 +121,14 @@ def fuse(step: Step, inputs: tuple[Any, ...]) -> Step:
     with torch.inference_mode(False), torch.no_grad():
         examples = [_example(leaves[place]) for place in places]
         graph = make_fx(flat, decomposition_table=_decompositions())(*examples)
-        constants = lift_constants(graph)
+        devices = {example.device for example in examples}
+        constants = lift_constants(graph, devices.pop() if len(devices) == 1 else None)
         # Inductor keeps on disk only what it compiled for tensors of a mode with shapes.
         mode = FakeTensorMode(shape_env=ShapeEnv())
         fakes = [mode.from_tensor(x, static_shapes=True) for x in (*constants, *examples)]
         with tracing(TracingContext(mode)):
-            compiled = cast(Compiled, compile_fx(graph, fakes, config_patches=_OPTIONS))
+            options = _OPTIONS | (_QUICK if _largest(graph) <= SMALL_STEP else {})
+            compiled = cast(Compiled, compile_fx(graph, fakes, config_patches=options))
     shape, others = returned
 
     def fused(*inputs: Any) -> Any:
@@ -133,8 +140,12 @@ def fuse(step: Step, inputs: tuple[Any, ...]) -> Step:
     return fused
 
 
-def lift_constants(graph: fx.GraphModule) -> list[Tensor]:
-    """Make tensors that a graph holds its first inputs, in place: weights stay out of its code."""
+def lift_constants(graph: fx.GraphModule, device: torch.device | None = None) -> list[Tensor]:
+    """Make tensors that a graph holds its first inputs, in place: weights stay out of its code.
+
+    Where a device is given, they are moved there, once: numbers from the step's code are traced as
+    tensors in host memory, and a copy from there cannot be part of a CUDA graph.
+    """
     first = next(iter(graph.graph.nodes))
     lifted: dict[str, fx.Node] = {}
     for node in list(graph.graph.nodes):
@@ -146,9 +157,15 @@ def lift_constants(graph: fx.GraphModule) -> list[Tensor]:
                 lifted[name] = graph.graph.placeholder(f"held_{len(lifted)}")
         node.replace_all_uses_with(lifted[name])
         graph.graph.erase_node(node)
-    tensors = [getattr(graph, name).detach() for name in lifted]
+    tensors = [getattr(graph, name).detach().to(device) for name in lifted]
     graph.recompile()
     return [tensor.clone() if tensor.is_inference() else tensor for tensor in tensors]
+
+
+def _largest(graph: fx.GraphModule) -> int:
+    """Numbers in the largest tensor that a graph makes."""
+    values = [node.meta.get("val") for node in graph.graph.nodes]
+    return max((value.numel() for value in values if isinstance(value, Tensor)), default=0)
 
 
 def _plain(tensor: Tensor) -> Tensor:
@@ -226,6 +243,8 @@ def _depthwise(
         return NotImplemented
     down, right = padding
     rows, columns = weight.shape[2:]
+    if image.numel() * rows * columns > FEW_PRODUCTS * stride[0] * stride[1]:
+        return NotImplemented
     windows = F.pad(image, (right, right, down, down)).unfold(2, rows, stride[0])
     windows = windows.unfold(3, columns, stride[1])  # (N, C, H', W', rows, columns)
     summed = (windows.float() * weight.float().view(channels, 1, 1, rows, columns)).sum((-2, -1))

@@ -96,7 +96,7 @@ class TensorDetector:
 
 
 def letterboxed(picture: Tensor, size: int = DEFAULT_SIZE) -> tuple[Tensor, Tensor]:
-    """`detect.letterbox` on the picture's device: two matrix products.
+    """`detect.letterbox` on the picture's device.
 
     Args:
         picture: (H, W, 3) uint8.
@@ -109,11 +109,9 @@ def letterboxed(picture: Tensor, size: int = DEFAULT_SIZE) -> tuple[Tensor, Tens
     height, width = picture.shape[:2]
     scale = size / max(height, width)
     new_h, new_w = max(1, round(height * scale)), max(1, round(width * scale))
-    rows, columns = (
-        _resampling(before, after, scale < AREA_BELOW, picture.device)
-        for before, after in ((height, new_h), (width, new_w))
-    )
-    shrunk = (rows @ picture.permute(2, 0, 1).float() @ columns.T).round()
+    area = scale < AREA_BELOW
+    shrunk = _resampled(_resampled(picture, 0, new_h, area), 1, new_w, area).round()
+    shrunk = shrunk.permute(2, 0, 1)
     pad = (0, -new_w % STRIDE, 0, -new_h % STRIDE)
     scales = (new_w / width, new_h / height) * 2
     canvas = F.pad(shrunk, pad, value=float(PADDING))[None]
@@ -147,17 +145,29 @@ def suppressed(boxes: Tensor, usable: Tensor, iou: float) -> Tensor:
     return (stays > 0) & usable
 
 
-def _resampling(before: int, after: int, area: bool, device: torch.device) -> Tensor:
-    """(after, before) weights with which OpenCV resamples one axis.
+def _resampled(image: Tensor, axis: int, after: int, area: bool) -> Tensor:
+    """An image (H, W, 3) with `after` places along an axis, float32, as OpenCV resamples.
 
-    Made anew for every picture: kept ones of ever new sizes would fill the memory.
+    Weights are made anew for every picture: kept ones of ever new sizes would fill the memory.
     """
-    scale = before / after
-    source = torch.arange(before, dtype=torch.float64, device=device)
-    target = torch.arange(after, dtype=torch.float64, device=device).unsqueeze(1)
-    if area:  # how much of each pixel lies under the target's
-        low = target * scale
-        share = torch.minimum(source + 1, low + scale) - torch.maximum(source, low)
-        return (share.clamp(min=0) / scale).float()
-    at = ((target + 0.5) * scale - 0.5).clamp(0, before - 1)
-    return (1 - (source - at).abs()).clamp(min=0).float()
+    before = image.shape[axis]
+    target = torch.arange(after, device=image.device)
+    if area:  # how much of each pixel lies under the target's; in units of 1 / after
+        low = target * before
+        first, whole, taps = low // after, before, -(-before // after) + 1
+    else:  # in units of 1 / (2 after), from the first pixel's centre
+        whole = 2 * after
+        at = ((2 * target + 1) * before - after).clamp(0, (before - 1) * whole)
+        first, taps = at // whole, 2
+    total = torch.zeros((), device=image.device)
+    for tap in range(taps):
+        source = first + tap
+        if area:
+            share = torch.minimum(source * after + after, low + before)
+            share = (share - torch.maximum(source * after, low)).clamp(min=0)
+        else:
+            share = whole - (source * whole - at).abs()
+        weight = (share.float() / whole).view(-1, *[1] * (2 - axis))
+        values = image.index_select(axis, source.clamp(max=before - 1)).float()
+        total = total + values * weight
+    return total

@@ -10,6 +10,8 @@ CUDA graph can hold it.
 
 from __future__ import annotations
 
+from itertools import product
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -22,7 +24,6 @@ from mpmesh_core.crop import CropCameras, crop_rays, deepest_level, pyramid_leve
 _LENS_STEP = 8  # [crop px] between the points that go through a lens model exactly
 _FAR = 3e4  # [px], outside any image
 _FRACTIONS = 32  # of a pixel: OpenCV samples in these steps
-_OUTSIDE = 3.0  # likewise, in units of half the image
 
 
 def warp_crops(picture: Tensor, camera: Camera, crops: CropCameras) -> Tensor:
@@ -37,25 +38,41 @@ def warp_crops(picture: Tensor, camera: Camera, crops: CropCameras) -> Tensor:
         (N, 3, size, size) float32.
     """
     check_shapes(picture=(picture, (camera.height, camera.width, 3)))
-    level = torch.where(crops.ok, pyramid_levels(camera, crops), -1.0).float().view(-1, 1, 1, 1)
-    grid = _on_level(_image_points(camera, crops), level, camera)
-    source = picture.permute(2, 0, 1).float()[None]
-    warped = grid.new_zeros(())
-    for depth in range(deepest_level(camera) + 1):
-        if depth:
-            source = (F.avg_pool2d(source, 2) + 0.5).floor()  # as OpenCV rounds
-        there = torch.where(level == depth, grid, _OUTSIDE).flatten(0, 1)[None]
-        warped = warped + F.grid_sample(source, there, align_corners=False)
-    return warped[0].unflatten(1, (len(crops), crops.size)).transpose(0, 1).round()
+    level = pyramid_levels(camera, crops).float().nan_to_num().view(-1, 1, 1, 1)
+    pixels, starts = _pyramid(picture, deepest_level(camera))
+    start = constant(starts, torch.int64, picture.device)[level.long()].squeeze(-1)
+    steps, sides = _on_level(_image_points(camera, crops), level, camera)
+    corner = (steps / _FRACTIONS).floor()
+    share = steps / _FRACTIONS - corner  # of the pixel after the corner
+    x, y = corner.long().unbind(-1)
+    width, height = torch.where(crops.ok.view(-1, 1, 1, 1), sides, 0).long().unbind(-1)
+    warped = share.new_zeros(())
+    for right, down in product((0, 1), repeat=2):
+        u, v = x + right, y + down
+        inside = (u >= 0) & (u < width) & (v >= 0) & (v < height)
+        weight = (1 - share - constant((right, down), share.dtype, share.device)).abs().prod(-1)
+        values = pixels[torch.where(inside, start + v * width + u, 0)].float()
+        warped = warped + values * torch.where(inside, weight, 0.0)[..., None]
+    return warped.round().permute(0, 3, 1, 2)
 
 
-def _on_level(points: Tensor, level: Tensor, camera: Camera) -> Tensor:
-    """Image pixels (N, S, S, 2) in -1..1 of their level (N, 1, 1, 1), in OpenCV's steps."""
+def _pyramid(picture: Tensor, deepest: int) -> tuple[Tensor, tuple[int, ...]]:
+    """Pixels (T, 3) uint8 of the picture and its halves, and where each level begins."""
+    levels, starts = [picture.reshape(-1, 3)], [0]
+    source = picture.permute(2, 0, 1)[None].float()
+    for _ in range(deepest):
+        source = (F.avg_pool2d(source, 2) + 0.5).floor()  # as OpenCV rounds
+        starts.append(starts[-1] + len(levels[-1]))
+        levels.append(source[0].permute(1, 2, 0).reshape(-1, 3).to(torch.uint8))
+    return torch.cat(levels), tuple(starts)
+
+
+def _on_level(points: Tensor, level: Tensor, camera: Camera) -> tuple[Tensor, Tensor]:
+    """Image pixels (N, S, S, 2) in OpenCV's steps on a level (N, 1, 1, 1); its sides."""
     scale = torch.exp2(-level)
     sides = constant((float(camera.width), float(camera.height)), points.dtype, points.device)
-    sides = (sides * scale).floor()  # of the level
     steps = (points * (scale * _FRACTIONS) + (scale - 1) * (_FRACTIONS / 2)).round()
-    return steps * (2 / _FRACTIONS / sides) + (1 / sides - 1)
+    return steps, (sides * scale).floor()
 
 
 def _image_points(camera: Camera, crops: CropCameras) -> Tensor:

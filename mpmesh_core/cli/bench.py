@@ -38,6 +38,7 @@ def bench(
     refine: options.Refine = True,
     mirror: options.Mirror = False,
     second_look: options.SecondLook = "auto",
+    fuse: options.Fuse = "auto",
     output: Annotated[Path | None, typer.Option(help="Write the figures as JSON.")] = None,
     against: Annotated[Path | None, typer.Option(help="Compare with an older JSON file.")] = None,
     read: Annotated[
@@ -64,6 +65,7 @@ def bench(
             refine=refine,
             mirror=mirror,
             second_look=second_look,
+            fuse=fuse,
             max_people=max([32, *(people or [])]),
         )
         line = dict(_rows(pipeline, sizes, people or [], runs))

@@ -22,6 +22,7 @@ def demo(
     refine: options.Refine = True,
     mirror: options.Mirror = False,
     second_look: options.SecondLook = "auto",
+    fuse: options.Fuse = "auto",
 ) -> None:
     """Render a clip, find its people, and compare them with the truth; needs no data.
 
@@ -43,6 +44,7 @@ def demo(
         refine=refine,
         mirror=mirror,
         second_look=second_look,
+        fuse=fuse,
     )
     with console.status("rendering the clip"):
         scenes = list(demo_clip(frames=max(3, round(seconds * FPS))))

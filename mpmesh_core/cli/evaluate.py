@@ -27,6 +27,7 @@ def photos(
     refine: options.Refine = True,
     mirror: options.Mirror = False,
     second_look: options.SecondLook = "auto",
+    fuse: options.Fuse = "auto",
     output: Output = None,
 ) -> None:
     """Detection and 2D keypoints on real photos with COCO keypoints.
@@ -45,6 +46,7 @@ def photos(
             refine=refine,
             mirror=mirror,
             second_look=second_look,
+            fuse=fuse,
             track=False,
         ),
         photos_with_keypoints(data),
@@ -61,6 +63,7 @@ def studio(
     refine: options.Refine = True,
     mirror: options.Mirror = False,
     second_look: options.SecondLook = "auto",
+    fuse: options.Fuse = "auto",
     output: Output = None,
 ) -> None:
     """3D joints on Human3.6M and MPI-INF-3DHP frames, 12 limb joints.
@@ -79,6 +82,7 @@ def studio(
             refine=refine,
             mirror=mirror,
             second_look=second_look,
+            fuse=fuse,
             track=False,
         ),
         studio_frames(data),
@@ -95,6 +99,7 @@ def demo(
     refine: options.Refine = True,
     mirror: options.Mirror = False,
     second_look: options.SecondLook = "auto",
+    fuse: options.Fuse = "auto",
     output: Output = None,
 ) -> None:
     """The rendered demo clip with known truth; needs no data.
@@ -113,6 +118,7 @@ def demo(
         refine=refine,
         mirror=mirror,
         second_look=second_look,
+        fuse=fuse,
     )
     report = evaluate_clip(pipeline, demo_clip())
     show_report(clip_report(report), output, asdict(report))

@@ -23,6 +23,7 @@ def synthetic(
     refine: options.Refine = True,
     mirror: options.Mirror = False,
     second_look: options.SecondLook = "auto",
+    fuse: options.Fuse = "auto",
     max_people: options.MaxPeople = 32,
     output: Output = None,
 ) -> None:
@@ -44,6 +45,7 @@ def synthetic(
         refine=refine,
         mirror=mirror,
         second_look=second_look,
+        fuse=fuse,
         max_people=max_people,
         track=False,
     )
@@ -72,6 +74,7 @@ def bag(
     refine: options.Refine = True,
     mirror: options.Mirror = False,
     second_look: options.SecondLook = "auto",
+    fuse: options.Fuse = "auto",
 ) -> None:
     """A recording against its truth: `mpmesh replay --evaluate` in short.
 
@@ -89,4 +92,5 @@ def bag(
         refine=refine,
         mirror=mirror,
         second_look=second_look,
+        fuse=fuse,
     )

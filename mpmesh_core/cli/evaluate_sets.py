@@ -45,6 +45,7 @@ def threedpw(
     refine: options.Refine = True,
     mirror: options.Mirror = False,
     second_look: options.SecondLook = "auto",
+    fuse: options.Fuse = "auto",
     output: Output = None,
 ) -> None:
     """3DPW under SPIN's protocol: 14 joints, MPJPE, PA-MPJPE and PVE.
@@ -76,6 +77,7 @@ def threedpw(
             refine=refine,
             mirror=mirror,
             second_look=second_look,
+            fuse=fuse,
         )
     name = _name(method, predictions, variant)
     frames = with_progress(records, "frames")
@@ -97,6 +99,7 @@ def mupots(
     refine: options.Refine = True,
     mirror: options.Mirror = False,
     second_look: options.SecondLook = "auto",
+    fuse: options.Fuse = "auto",
     output: Output = None,
 ) -> None:
     """MuPoTS-3D: 3DPCK and AUC of all annotated people and of the matched ones.
@@ -126,6 +129,7 @@ def mupots(
             refine=refine,
             mirror=mirror,
             second_look=second_look,
+            fuse=fuse,
         )
     frames = with_progress(records, "frames")
     show_report(score_mupots(frames, find, _name(method, predictions, variant)), output)
@@ -147,6 +151,7 @@ def agora(
     refine: options.Refine = True,
     mirror: options.Mirror = False,
     second_look: options.SecondLook = "auto",
+    fuse: options.Fuse = "auto",
     output: Output = None,
 ) -> None:
     """AGORA, SMPL bodies: NMJE, NMVE, MPJPE, MVE and F1.
@@ -175,6 +180,7 @@ def agora(
             refine=refine,
             mirror=mirror,
             second_look=second_look,
+            fuse=fuse,
         )
     frames = with_progress(records, "pictures")
     show_report(score_agora(frames, find, chosen, _name(method, predictions, variant)), output)

@@ -33,6 +33,10 @@ SecondLook = Annotated[
         help="Look again at people who lean or are unclear: on, off, or auto (CPU, no --deadline)."
     ),
 ]
+Fuse = Annotated[
+    str,
+    typer.Option(help="Compile the line on a GPU into fewer kernels, minutes once: on, off, auto."),
+]
 DeadlineMs = Annotated[
     float | None,
     typer.Option(

@@ -63,6 +63,7 @@ def replay(
     refine: options.Refine = True,
     mirror: options.Mirror = False,
     second_look: options.SecondLook = "auto",
+    fuse: options.Fuse = "auto",
     smooth: Annotated[bool, typer.Option("--smooth", help="Quieter bodies.")] = False,
 ) -> None:
     """Run every picture of bags through the line, without ROS, and write what a node publishes.
@@ -93,6 +94,7 @@ def replay(
             refine=refine,
             mirror=mirror,
             second_look=second_look,
+            fuse=fuse,
             smooth=smooth,
         ),
         topic=topic,

@@ -185,6 +185,14 @@ class TestDeviceLine:
         assert np.allclose(numbers["scores"], [0.9, 0.8, 0.7])
         assert not numbers["broken"]
 
+    def test_fewer_found_elsewhere_than_in_the_last_frame(self) -> None:
+        crowd = Crowd()
+        crowd(7)
+        given = Detections(np.full((5, 4), 7, np.float32), np.ones(5, np.float32))
+        plan = Plan(people=5, refine=True, mesh=True)
+        numbers = crowd.line(np.zeros((2, 2, 3), np.uint8), CAMERAS["none"], plan, given)
+        assert len(numbers["number"]) == 5
+
 
 class NoHostData(TorchDispatchMode):
     """Fails where numbers are made from Python's or NumPy's: on a GPU they would be copied."""

@@ -1,0 +1,128 @@
+"""Fused steps give what the steps give; what cannot be fused runs as it is; nothing is left behind
+in host memory."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.nn import functional as F
+
+from mpmesh_core import fusing
+from mpmesh_core.errors import UsageError
+from mpmesh_core.fusing import Fuser, fuse, lift_constants
+from mpmesh_core.pipeline import Pipeline, PipelineConfig
+from mpmesh_core.types import Bodies
+
+needs_compiler = pytest.mark.skipif(
+    shutil.which("g++") is None, reason="Inductor's kernels for a CPU need g++"
+)
+WEIGHT = torch.arange(12.0).reshape(4, 3)
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
+    monkeypatch.setenv("TORCHINDUCTOR_COMPILE_THREADS", "1")
+
+
+@dataclass
+class Work:
+    """A step that counts how often it ran as it is."""
+
+    runs: int = 0
+
+    def __call__(self, rows: Tensor, bodies: Bodies) -> tuple[Bodies, dict[str, Tensor]]:
+        self.runs += 1
+        moved = bodies.transl.clone()
+        moved[:, 2] = 7.5  # traced as a number in host memory
+        return replace(bodies, betas=bodies.betas * 2, transl=moved), {"sum": rows @ WEIGHT}
+
+
+def some_input() -> tuple[Tensor, Bodies]:
+    rotations = torch.eye(3).repeat(2, 24, 1, 1)
+    shape = torch.ones(2, 10), torch.rand(2, 3)
+    return torch.rand(2, 4), Bodies(rotations, *shape, torch.rand(2, 3, 3), torch.rand(2))
+
+
+@needs_compiler
+@torch.inference_mode()
+def test_a_fused_step_returns_what_the_step_returns() -> None:
+    work, fuser = Work(), Fuser()
+    first = some_input()
+    fuser("work", "key", work, *first)
+    traced = work.runs
+    given = some_input()
+    bodies, others = fuser("work", "key", work, *given)
+    assert work.runs == traced  # compiled once for these shapes
+    expected, numbers = Work()(*given)
+    torch.testing.assert_close(bodies.transl, expected.transl)
+    torch.testing.assert_close(bodies.betas, expected.betas)
+    torch.testing.assert_close(others, numbers)
+
+
+@torch.inference_mode()
+def test_what_does_not_compile_runs_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(step: object, inputs: object) -> None:
+        raise RuntimeError("no compiler\nof any kind")
+
+    monkeypatch.setattr(fusing, "fuse", broken)
+    work, fuser = Work(), Fuser()
+    with caplog.at_level(logging.WARNING, logger="mpmesh_core.fusing"):
+        for _ in range(3):
+            fuser("work", "key", work, *some_input())
+    assert work.runs == 3
+    assert [record.getMessage() for record in caplog.records] == [
+        "work is not fused: RuntimeError: no compiler"
+    ]
+
+
+def test_constants_become_inputs_on_the_device() -> None:
+    def step(x: Tensor) -> Tensor:
+        y = x @ WEIGHT + x @ WEIGHT
+        y[:, 0] = 3.0
+        return y
+
+    graph = make_fx(step)(torch.rand(2, 4))
+    constants = lift_constants(graph, torch.device("meta"))
+    assert {constant.device.type for constant in constants} == {"meta"}
+    assert sum(constant.shape == WEIGHT.shape for constant in constants) == 1
+    assert not [node for node in graph.graph.nodes if node.op == "get_attr"]
+
+
+@pytest.mark.parametrize(("side", "sums"), [(6, True), (400, False)])
+def test_only_small_convolutions_of_single_channels_become_sums(side: int, sums: bool) -> None:
+    image, weight = torch.rand(1, 16, side, side), torch.rand(16, 1, 5, 5)
+    bias = torch.rand(16)
+
+    def step(x: Tensor) -> Tensor:
+        return F.conv2d(x, weight, bias, stride=2, padding=2, groups=16)
+
+    graph = make_fx(step, decomposition_table=fusing._decompositions())(image)
+    kinds = {node.target for node in graph.graph.nodes}
+    assert (torch.ops.aten.convolution.default not in kinds) == sums
+    torch.testing.assert_close(graph(image), step(image), atol=1e-4, rtol=1e-4)
+
+
+def test_fusing_needs_a_gpu() -> None:
+    with pytest.raises(UsageError, match="--fuse on needs the torch backend on a GPU"):
+        Pipeline(PipelineConfig(device="cpu", backend="torch", fuse="on"))
+
+
+@needs_compiler
+@torch.inference_mode()
+def test_a_step_of_numbers_for_its_shapes_only() -> None:
+    fuser = Fuser()
+    double = lambda x: x * 2  # noqa: E731
+    for length in (2, 3):
+        x = torch.arange(float(length))
+        assert fuser("double", "key", double, x).tolist() == (x * 2).tolist()
+    assert fuse(double, (torch.ones(2),))(torch.ones(2)).tolist() == [2, 2]
