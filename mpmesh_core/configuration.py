@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from mpmesh_core.engines import Backend
 
 Choice = Literal["auto", "on", "off"]
+SecondLook = Literal["auto", "on", "thorough", "off"]
 
 
 class PipelineConfig(BaseModel):
@@ -31,9 +32,10 @@ class PipelineConfig(BaseModel):
         None, description="detections below it are dropped; None takes the detector's own"
     )
     mirror: bool = Field(False, description="read each crop in a mirror too, and average")
-    second_look: Choice = Field(
+    second_look: SecondLook = Field(
         "auto",
-        description="look again at people who lean or are unclear; auto: on a CPU, no deadline set",
+        description="look again: at people who lean or are unclear (on), or at everybody from many"
+        " sides (thorough); auto: on a CPU without a deadline, thorough on single pictures",
     )
     fuse: Choice = Field(
         "auto", description="compile the line on a GPU into fewer kernels; auto: off"

@@ -34,10 +34,15 @@ def read_crops(engine: Engine, crops: Tensor, mirror: bool = False) -> Skeletons
     """
     if not mirror:
         return Skeletons(**engine.run({"image": crops}))
+    return averaged(*read_both(engine, crops))
+
+
+def read_both(engine: Engine, crops: Tensor) -> tuple[Skeletons, Skeletons]:
+    """Skeletons of the people in crops, read straight and in a mirror; see `read_crops`."""
     both = Skeletons(**engine.run({"image": torch.cat((crops, crops.flip(-1)))}))
     count = torch.arange(len(crops), device=crops.device)
-    straight = both.take(count)
-    return averaged(straight, unmirrored(both.take(count + len(crops)), crops.shape[-1]))
+    straight, in_mirror = both.take(count), both.take(count + len(crops))
+    return straight, unmirrored(in_mirror, crops.shape[-1])
 
 
 def read_mirrored(engine: Engine, crops: Tensor) -> Skeletons:

@@ -2,9 +2,9 @@
 
 image + camera -> detect -> crop -> skeleton -> place -> IK -> refine -> body -> track -> people
 
-People who lean are looked at twice (`second_look`); people found twice are left out (`doubles`);
-before inverse kinematics, skeletons take the body's bone lengths (`foreshorten`); after tracking,
-bodies may be smoothed. Every stage is a batch over the people of the frame; the mathematics is in
+People who lean are looked at twice (`second_look`), on single pictures everybody many times
+(`thorough_look`); people found twice are left out (`doubles`); before inverse kinematics, skeletons
+take the body's bone lengths (`foreshorten`); after tracking, bodies may be smoothed. Every stage is a batch over the people of the frame; the mathematics is in
 the file named after the stage. On a GPU the same functions work on places for people, some of them
 empty (`device_line`). A depth image, where there is one, gives the bodies' distance (`depth`).
 """
@@ -23,7 +23,7 @@ from torch import Tensor
 from mpmesh_core.body import BodyModel, load_body
 from mpmesh_core.camera import Camera
 from mpmesh_core.clock import StageClock
-from mpmesh_core.configuration import PipelineConfig
+from mpmesh_core.configuration import PipelineConfig, SecondLook
 from mpmesh_core.crop import CropCameras, crop_images, look_at
 from mpmesh_core.deadline import Deadline, Plan, nearest
 from mpmesh_core.depth import anchor_people
@@ -42,6 +42,7 @@ from mpmesh_core.second_look import look_again
 from mpmesh_core.smoothing import Smoother
 from mpmesh_core.stages import load_keeper
 from mpmesh_core.tensor_detector import Found, TensorDetector
+from mpmesh_core.thorough_look import look_thoroughly
 from mpmesh_core.threads import one_thread
 from mpmesh_core.tracking import Tracker
 from mpmesh_core.types import Array, Bodies, FrameResult, Person, Skeletons
@@ -86,9 +87,8 @@ class Pipeline:
         self._line = self._load_line()
         self._fuser = self._load_fuser()
         limit = self.config.deadline_ms
-        has_time = self._line is None and limit is None
-        self._second_look = {"on": True, "auto": has_time, "off": False}[self.config.second_look]
         self.deadline = None if limit is None else Deadline(limit)
+        self._sequence = True
 
     @property
     def faces(self) -> Array:
@@ -99,10 +99,12 @@ class Pipeline:
         """Forget the people seen so far.
 
         Args:
-            sequence: the coming frames follow one another in time; without it nobody is tracked.
+            sequence: the coming frames follow one another in time; without it nobody is tracked,
+                and there is time to look at people thoroughly.
             renumber: begin again with the first identity, for a recording of its own.
         """
         self._followed.reset(renumber)
+        self._sequence = sequence
         self.tracker = self._followed if self.config.track and sequence else None
         if self.smoother is not None:
             self.smoother.reset()
@@ -320,12 +322,24 @@ class Pipeline:
         crops: CropCameras,
         pixels: Tensor,
     ) -> tuple[CropCameras, Skeletons]:
-        skeletons = read_crops(self.skeleton, pixels, self.config.mirror)
-        if not self._second_look:
+        looks = self._looks()
+        mirror = self.config.mirror and looks != "thorough"  # which reads everybody in a mirror
+        skeletons = read_crops(self.skeleton, pixels, mirror)
+        if looks == "off":
             return crops, skeletons
         first, see = (boxes, crops, skeletons), partial(_pictures, picture, camera)
         fixed = isinstance(picture, Tensor)
-        return look_again(self.skeleton, *first, see, self.config.mirror, everybody=fixed)
+        if looks == "thorough":
+            return look_thoroughly(self.skeleton, *first, see, everybody=fixed)
+        return look_again(self.skeleton, *first, see, mirror, everybody=fixed)
+
+    def _looks(self) -> SecondLook:
+        """How to look again at the people of a frame, once `auto` is decided."""
+        if self.config.second_look != "auto":
+            return self.config.second_look
+        if self._line is not None or self.deadline is not None:
+            return "off"
+        return "on" if self._sequence else "thorough"
 
     def _solve(self, points: Tensor, skeletons: Skeletons) -> IKResult:
         return solve_pose(points, skeletons, self.body)

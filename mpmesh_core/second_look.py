@@ -63,10 +63,24 @@ def look_again(
         skeletons = _steady(engine, crops, skeletons, pictures, everybody)
     if skeletons is first:
         return crops, skeletons
-    strayed = distinct(boxes, first, before) & ~distinct(boxes, skeletons, crops)
+    return keep_strayed(boxes, (before, first), (crops, skeletons))
+
+
+def keep_strayed(
+    boxes: Tensor, before: tuple[CropCameras, Skeletons], after: tuple[CropCameras, Skeletons]
+) -> tuple[CropCameras, Skeletons]:
+    """Later looks, but the first one where somebody would become the double of another.
+
+    Args:
+        boxes: (N, 4) [px], best first.
+        before: crop cameras and skeletons of the first look.
+        after: those of the later ones.
+    """
+    (crops, skeletons), (first_crops, first) = after, before
+    strayed = distinct(boxes, first, first_crops) & ~distinct(boxes, skeletons, crops)
     rows = torch.arange(len(boxes), device=boxes.device)
-    camera = _replaced(crops.R_crop_cam, before.R_crop_cam, rows, strayed)
-    return replace(crops, R_crop_cam=camera), _merged(skeletons, first, rows, strayed)
+    camera = replaced(crops.R_crop_cam, first_crops.R_crop_cam, rows, strayed)
+    return replace(crops, R_crop_cam=camera), merged(skeletons, first, rows, strayed)
 
 
 def _upright(
@@ -79,15 +93,15 @@ def _upright(
 ) -> tuple[CropCameras, Skeletons]:
     """The surer (mean confidence) of the first look and an upright one; not finite: the first."""
     angle, leans = lean(skeletons)
-    rows = _rows(leans, everybody)
+    rows = rows_of(leans, everybody)
     if not len(rows):
         return crops, skeletons
     turned = turn(crops.take(rows), -angle[rows])
     again = read_crops(engine, pictures(turned), mirror)
     surer = again.confidence.mean(1) > skeletons.confidence[rows].mean(1)
     better = leans[rows] & surer
-    camera = _replaced(crops.R_crop_cam, turned.R_crop_cam, rows, better)
-    return replace(crops, R_crop_cam=camera), _merged(skeletons, again, rows, better)
+    camera = replaced(crops.R_crop_cam, turned.R_crop_cam, rows, better)
+    return replace(crops, R_crop_cam=camera), merged(skeletons, again, rows, better)
 
 
 def _steady(
@@ -99,24 +113,24 @@ def _steady(
 ) -> Skeletons:
     """Unsure skeletons, averaged with what a mirror shows where that is finite."""
     unsure = skeletons.confidence.mean(1) < UNSURE
-    rows = _rows(unsure, everybody)
+    rows = rows_of(unsure, everybody)
     if not len(rows):
         return skeletons
     in_mirror = read_mirrored(engine, pictures(crops.take(rows)))
     mean = averaged(skeletons.take(rows), in_mirror)
-    return _merged(skeletons, mean, rows, unsure[rows] & mean.confidence.mean(1).isfinite())
+    return merged(skeletons, mean, rows, unsure[rows] & mean.confidence.mean(1).isfinite())
 
 
-def _rows(wanted: Tensor, everybody: bool) -> Tensor:
+def rows_of(wanted: Tensor, everybody: bool) -> Tensor:
     """Indices of who is read again."""
     return torch.arange(len(wanted), device=wanted.device) if everybody else wanted.nonzero()[:, 0]
 
 
-def _merged(first: Skeletons, second: Skeletons, rows: Tensor, better: Tensor) -> Skeletons:
+def merged(first: Skeletons, second: Skeletons, rows: Tensor, better: Tensor) -> Skeletons:
     """The first skeletons with those rows of the second (K,) that are better."""
     return Skeletons(
         **{
-            field.name: _replaced(
+            field.name: replaced(
                 getattr(first, field.name), getattr(second, field.name), rows, better
             )
             for field in fields(first)
@@ -124,7 +138,8 @@ def _merged(first: Skeletons, second: Skeletons, rows: Tensor, better: Tensor) -
     )
 
 
-def _replaced(first: Tensor, second: Tensor, rows: Tensor, better: Tensor) -> Tensor:
+def replaced(first: Tensor, second: Tensor, rows: Tensor, better: Tensor) -> Tensor:
+    """`first` (N, ...) with those rows of `second` (K, ...) that are better."""
     chosen = torch.where(better.view(-1, *[1] * (first.ndim - 1)), second, first[rows])
     return first.index_copy(0, rows, chosen)
 

@@ -30,7 +30,8 @@ Mirror = Annotated[bool, typer.Option("--mirror/--no-mirror", help="Read crops i
 SecondLook = Annotated[
     str,
     typer.Option(
-        help="Look again at people who lean or are unclear: on, off, or auto (CPU, no --deadline)."
+        help="Look again at people who lean or are unclear: on, off, thorough (everybody, from many"
+        " sides), or auto (CPU without --deadline: thorough on photos, else on)."
     ),
 ]
 Fuse = Annotated[
