@@ -4,7 +4,7 @@ waits for the device or is copied to it between the picture and the people."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -234,12 +234,15 @@ def mode() -> Iterator[FakeTensorMode]:
         cache.cache_clear()
 
 
+@pytest.mark.parametrize("looks", ["on", "thorough"])
 @pytest.mark.parametrize("camera", CAMERAS.values(), ids=CAMERAS)
 @torch.inference_mode()
-def test_nothing_waits_between_picture_and_people(mode: FakeTensorMode, camera: Camera) -> None:
+def test_nothing_waits_between_picture_and_people(
+    mode: FakeTensorMode, camera: Camera, looks: Literal["on", "thorough"]
+) -> None:
     """Tensors without numbers: a step that needs one on the host raises."""
     config = PipelineConfig(
-        device="cpu", backend="torch", track=False, mesh=True, mirror=True, second_look="on"
+        device="cpu", backend="torch", track=False, mesh=True, mirror=True, second_look=looks
     )
     pipeline = Pipeline(config, keep_stages=True)
     detector = TensorDetector(pipeline.detector.engine, 0.4, 8)
