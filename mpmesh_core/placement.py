@@ -17,6 +17,7 @@ from torch import Tensor
 
 from mpmesh_core.checks import check_shapes
 
+FIELD_OF_VIEW = 104 / 256  # of the crop's side, to each side of its middle
 _RIDGE = 1e-10  # on the mean squared spread of n: 0.03 mm at 30 m for a standing person
 _OUTSIDE_WEIGHT = 1e-4  # so that a person wholly outside the field of view is still solvable
 _LEAST_SEEN = 0.05  # sum of weights inside the field of view, below which nothing was seen
@@ -153,7 +154,7 @@ def mix_absolute(
 
 def inside_field_of_view(points_px: Tensor, size: int = 256) -> Tensor:
     """Whether points (..., J, 2) [crop px] are at least 24/256 of the crop off its border."""
-    return ((points_px - (size - 1) / 2).abs() <= size * 104 / 256).all(-1)
+    return ((points_px - (size - 1) / 2).abs() <= size * FIELD_OF_VIEW).all(-1)
 
 
 def fit_residual(points: Tensor, points_px: Tensor, weight: Tensor, K: Tensor) -> Tensor:
