@@ -6,6 +6,10 @@ variant has random weights), `copies` (host-device copies and kernels a frame, f
 `networks` (time, FLOPs and share of the measured peak of each network). The number of people is
 forced, see `mpmesh_core.evaluation.latency`. A part that fails prints its traceback, and the next
 one begins. Writes DIR/gpu.json after every part and prints a table last.
+
+With `--fuse on` the steps are compiled first, side by side, for at most half of the time; what was
+not compiled by then is not timed. Photos then stand on canvases of one size, since every other size
+would be compiled anew.
 """
 
 from __future__ import annotations
@@ -17,15 +21,18 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict
-from functools import partial
+from functools import cache, partial
 from itertools import islice, product
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
+from fuse_ahead import Size, compile_ahead
 from torch.utils.flop_counter import FlopCounterMode
 
 from mpmesh_core.camera import Camera
+from mpmesh_core.device_line import padded
 from mpmesh_core.engines import Engine
 from mpmesh_core.evaluation.latency import (
     FixedPeople,
@@ -58,8 +65,10 @@ class Bench:
         self.end = time.monotonic() + limit
         self.folder = folder
         self.figures: dict = {"device": torch.cuda.get_device_name(), "torch": torch.__version__}
+        self.people = PEOPLE
         self.camera = Camera.from_fov(WIDTH, HEIGHT)
         self.pictures = [scene.image for scene in demo_clip(frames=2, size=(WIDTH, HEIGHT))]
+        self.compiled: list[Size] | None = None  # None: nothing has to be
         self._weights = Path(tempfile.mkdtemp())
 
     def pipeline(self, variant: str, **options: object) -> Pipeline:
@@ -78,6 +87,8 @@ class Bench:
         if self.photo_folder is not None:
             frames = islice(open_source(str(self.photo_folder)), PHOTOS)
             images = [frame.image for frame in frames if isinstance(frame, Frame)]
+            if self.fuse == "on":
+                images = [_on_canvas(image) for image in images]
             found["photos"] = [(x, Camera.from_fov(x.shape[1], x.shape[0])) for x in images]
         found["rendered"] = [(picture, self.camera) for picture in self.pictures]
         return found
@@ -91,10 +102,18 @@ class Bench:
         def force(people: int) -> None:
             fixed.give(spread_boxes(people, WIDTH, HEIGHT))
             line = pipeline._line = pipeline._load_line()
+            line._seen.append(people)  # no frame with fewer places first
             if self.eager:
                 line._graphs.run = lambda key, function: function()
 
         return pipeline, force
+
+    def ready(self, variant: str, people: int) -> bool:
+        """Whether what so many people need was compiled, where it has to be."""
+        if self.compiled is None or size_of(variant, people) in self.compiled:
+            return True
+        print(f"{variant} {people}: left out, not compiled in time")
+        return False
 
     def row(self, part: str, name: str, measure: Callable[[], dict]) -> None:
         """One row of a part; a failure is printed and not passed on."""
@@ -113,15 +132,51 @@ class Bench:
         (self.folder / "gpu.json").write_text(json.dumps(self.figures, indent=1))
 
 
+def size_of(variant: str, people: int) -> Size:
+    """What is compiled for so many people."""
+    return variant, padded(people, PipelineConfig().max_people)
+
+
+@cache
+def _forced(variant: str) -> tuple[Bench, Pipeline, Callable[[int], None]]:
+    """Once a process that compiles."""
+    bench = Bench(Path(), np.inf, eager=True, fuse="on", photos=None)
+    return bench, *bench.forced(variant)
+
+
+def run_frame(variant: str, people: int, give: Callable[[Pipeline], None]) -> None:
+    """See `compile_ahead`."""
+    bench, pipeline, force = _forced(variant)
+    give(pipeline)
+    force(people)
+    pipeline(bench.pictures[0], bench.camera)
+
+
+def _on_canvas(image: Array) -> Array:
+    """A picture within black of the size that is timed."""
+    height, width = image.shape[:2]
+    scale = min(WIDTH / width, HEIGHT / height)
+    kind = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+    small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=kind)[:HEIGHT, :WIDTH]
+    canvas = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    canvas[: len(small), : small.shape[1]] = small
+    return canvas
+
+
 def parity(bench: Bench) -> None:
     """FP16 on the GPU against FP32 on the CPU, stage by stage, photos first."""
     once = {"mesh": True, "second_look": "off"}
     gpu = bench.pipeline("light", **once)
     cpu = bench.pipeline("light", device="cpu", fuse="off", **once)
+    if gpu._fuser is not None:
+        gpu._line._seen.append(MAIN_PEOPLE)  # so many places were compiled
+        detector = gpu.detector  # is asked by itself, so its step has to be fused here
+        detector.find = partial(gpu._fuser, "detect", detector, detector.find)
     for name, pictures in bench.photos().items():
         bench.row("parity", name, partial(_parity, cpu, gpu, pictures))
 
 
+@torch.inference_mode()
 def _parity(cpu: Pipeline, gpu: Pipeline, pictures: Pictures) -> dict:
     rows = compare(cpu, gpu, pictures)
     return {f"{row.stage} {row.quantity}": [row.mean, row.worst, row.unit, row.ok] for row in rows}
@@ -137,13 +192,17 @@ def latency(bench: Bench) -> None:
         runs = MAIN_RUNS if people == MAIN_PEOPLE else RUNS
         return asdict(time_frames(pipeline, bench.pictures[:1], bench.camera, runs))
 
-    for people, variant in product(PEOPLE, VARIANTS):
+    for people, variant in product(bench.people, VARIANTS):
+        if not bench.ready(variant, people):
+            continue
         bench.row("latency", f"{variant} {people}", partial(measure, variant, people))
 
 
 def copies(bench: Bench) -> None:
     """Copies and kernels of a frame with ten people."""
     for variant in VARIANTS:
+        if not bench.ready(variant, MAIN_PEOPLE):
+            continue
         pipeline, force = bench.forced(variant)
         force(MAIN_PEOPLE)
         picture = bench.pictures[0]
@@ -229,18 +288,29 @@ def _short(row: object) -> str:
     return f"{row:.3g}" if isinstance(row, float) else str(row)
 
 
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(map(int, text.split(",")))
+
+
 def main() -> None:
     """Run the parts asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--output", type=Path, required=True, help="folder for gpu.json")
     parser.add_argument("--parts", default=",".join(PARTS), help="some of " + ",".join(PARTS))
-    parser.add_argument("--seconds", type=float, default=75.0, help="no part begins after this")
+    parser.add_argument("--seconds", type=float, help="no part begins after this; 75, fused 600")
     parser.add_argument("--eager", action="store_true", help="without CUDA graphs")
     parser.add_argument("--fuse", default="auto", help="on: fused kernels; compiles for minutes")
+    parser.add_argument("--people", type=_numbers, default=PEOPLE, help="such as 10,1,32")
     parser.add_argument("--photos", type=Path, help="folder of photos for parity")
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
-    bench = Bench(options.output, options.seconds, options.eager, options.fuse, options.photos)
+    fused = options.fuse == "on"
+    seconds = options.seconds or (600.0 if fused else 75.0)
+    bench = Bench(options.output, seconds, options.eager, options.fuse, options.photos)
+    bench.people = options.people
+    if fused:
+        sizes = dict.fromkeys(size_of(v, n) for n, v in product(bench.people, VARIANTS))
+        bench.compiled = compile_ahead(run_frame, list(sizes), seconds / 2)
     for name in options.parts.split(","):
         try:
             PARTS[name](bench)

@@ -136,6 +136,10 @@ class DeviceLine:
             for places in sizes:
                 self._run_people(picture, camera, plan, places, few=False)
 
+    def forget(self) -> None:
+        """Drop what was recorded: the next frame runs step by step."""
+        self._graphs.forget()
+
     def _run_find(self, picture: Tensor) -> None:
         self._graphs.run(("find", picture.shape), lambda: self._keep(self._find(picture)))
 

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from mpmesh_core.cli import options
+from mpmesh_core.cli.evaluate_report import show_report
 
 
 def demo(
@@ -28,7 +29,8 @@ def demo(
 
     Example: mpmesh demo --output demo_output
     """
-    from mpmesh_core.evaluation.clip import clip_table, compare_clip, posed_truths
+    from mpmesh_core.evaluation.clip import compare_clip, posed_truths
+    from mpmesh_core.evaluation.summaries import clip_report
     from mpmesh_core.outputs import read_results
     from mpmesh_core.progress import run_with_progress
     from mpmesh_core.run_outputs import RunConfig
@@ -36,7 +38,6 @@ def demo(
     from mpmesh_core.training.synthetic.clip_source import ClipSource
     from mpmesh_core.training.synthetic.demo_clip import FPS, demo_clip
 
-    console = Console()
     pipeline = options.load_pipeline(
         backend=backend,
         device=device,
@@ -46,12 +47,12 @@ def demo(
         second_look=second_look,
         fuse=fuse,
     )
-    with console.status("rendering the clip"):
+    with Console().status("rendering the clip"):
         scenes = list(demo_clip(frames=max(3, round(seconds * FPS))))
     summary = run_with_progress([ClipSource(scenes, FPS)], pipeline, RunConfig(folder=output))
     results = read_results(output)
     report = compare_clip(results, posed_truths(scenes, pipeline.body), pipeline.body)
-    console.print(clip_table(report))
+    show_report(clip_report(report), None)
     pictures = [scene.image for scene in scenes]
     best = write_showcase(output / "demo.jpg", pictures, results, pipeline.body, scenes[0].camera)
     typer.echo(f"video: {summary.last_overlay}")

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from rich.table import Table
 
 from mpmesh_core.body import BodyModel
 from mpmesh_core.drawing import person_vertices
@@ -96,22 +95,6 @@ def compare_clip(
         position_relative=float(mean[4]),
         id_switches=int(switches),
     )
-
-
-def clip_table(report: ClipReport) -> Table:
-    """The report as a table for people."""
-    table = Table(title=f"{report.frames} frames against the truth")
-    table.add_column("what")
-    table.add_column("value", justify="right")
-    table.add_row("people at least half visible", str(report.truths))
-    table.add_row("people matched / false", f"{report.matched} / {report.false_positives}")
-    table.add_row("MPJPE", f"{report.mpjpe_mm:.1f} mm")
-    table.add_row("PA-MPJPE", f"{report.pa_mpjpe_mm:.1f} mm")
-    table.add_row("PVE", f"{report.pve_mm:.1f} mm")
-    relative = 100 * report.position_relative
-    table.add_row("position error", f"{report.position_mm:.0f} mm ({relative:.1f} %)")
-    table.add_row("ID switches", str(report.id_switches))
-    return table
 
 
 def _pose(body: BodyModel, person: PersonTruth) -> PosedTruth:

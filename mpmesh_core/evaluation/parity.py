@@ -7,7 +7,7 @@ millimetres; a wrong graph moves them by decimetres.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any
@@ -18,7 +18,6 @@ import torch
 from torch import Tensor
 
 from mpmesh_core.camera import Camera
-from mpmesh_core.engines import Engine
 from mpmesh_core.pipeline import Pipeline
 from mpmesh_core.types import Array, Detections, Person, Skeletons
 
@@ -54,22 +53,6 @@ class Difference:
     def ok(self) -> bool:
         """Whether it passes; NaN does not."""
         return self.mean <= self.limit
-
-
-class _Watched:
-    """An engine that remembers what it said last."""
-
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
-        self.said: dict[str, Tensor] = {}
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.engine, name)
-
-    def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """See `Engine.run`."""
-        self.said = self.engine.run(inputs)
-        return self.said
 
 
 class _Given:
@@ -113,25 +96,39 @@ def compare(
 
 
 @contextmanager
-def _watching(pipeline: Pipeline, found: Detections) -> Iterator[_Watched]:
-    """The pipeline with given people, and its skeleton engine watched."""
-    detector, skeleton = pipeline.detector, pipeline.skeleton
-    watched = _Watched(skeleton)
-    pipeline.detector, pipeline.skeleton = _Given(found), watched
+def _watching(pipeline: Pipeline, found: Detections) -> Iterator[list[Skeletons]]:
+    """The pipeline with given people; what its skeleton step returns is kept.
+
+    Of the step, not of the engine: compiled steps do not call it, recorded ones call nothing.
+    """
+    detector, step = pipeline.detector, pipeline._step
+    kept: list[Skeletons] = []
+
+    def watched(key: Hashable, name: str, work: Callable[..., Any], *inputs: Any) -> Any:
+        outputs = step(key, name, work, *inputs)
+        if name == "skeleton":
+            kept.append(outputs[1])
+        return outputs
+
+    if pipeline._line is not None:
+        pipeline._line.forget()
+    pipeline.detector = _Given(found)
+    pipeline._step = watched  # type: ignore[method-assign,assignment]
     try:
-        yield watched
+        yield kept
     finally:
-        pipeline.detector, pipeline.skeleton = detector, skeleton
+        pipeline.detector = detector
+        del pipeline._step
 
 
 def _describe(
     pipeline: Pipeline, found: Detections, image: Array, camera: Camera
 ) -> tuple[list[Person], Skeletons]:
     """People, and the skeletons of the boxes found, on the CPU."""
-    with _watching(pipeline, found) as watched:
+    with _watching(pipeline, found) as kept:
         people = pipeline(image, camera).people
     count = len(found.scores)
-    said = {name: value[:count].float().cpu() for name, value in watched.said.items()}
+    said = {f.name: getattr(kept[-1], f.name)[:count].float().cpu() for f in fields(Skeletons)}
     return people, Skeletons(**said)
 
 

@@ -47,8 +47,8 @@ CAMERAS = {
     ),
 }
 SCENE = next(iter(demo_clip(frames=1, size=SIZE)))
-NEAR = {"body_pose": 2e-3, "joints_2d": 1e-2, "coco_2d": 1e-2}
-"""Where 2e-4 is too near: rotations about short bones [rad], pixels."""
+NEAR = {"body_pose": 1e-2, "vertices": 1e-3, "joints_2d": 1e-2, "coco_2d": 1e-2}
+"""Where 2e-4 is too near for somebody hardly seen: hands turn about short bones [rad], pixels."""
 ALL = Plan(people=99, refine=True, mesh=True)
 BOXES = np.stack([p.visible_box for p in SCENE.people if p.visible_box is not None])
 
@@ -74,9 +74,13 @@ class TestPlaces:
         plain = pipeline._people(picture, with_empty(BOXES, count), camera, ALL)
         more = pipeline._people(picture, with_empty(BOXES, 8), camera, ALL)
         assert plain["usable"].all()
+        clear = plain["joint_confidence"].mean(1) > 0.5
+        assert clear.sum() >= 2  # somebody else is cut off at the picture's edge
         for name, value in plain.items():
-            near = NEAR.get(name, 2e-4)
-            torch.testing.assert_close(more[name][:count], value, atol=near, rtol=1e-4, msg=name)
+            for who, near in ((clear, 5e-5), (~clear, NEAR.get(name, 2e-4))):
+                torch.testing.assert_close(
+                    more[name][:count][who], value[who], atol=near, rtol=1e-4, msg=name
+                )
 
     @torch.inference_mode()
     def test_same_people_from_a_tensor_as_from_an_array(self) -> None:

@@ -8,7 +8,7 @@ from ik_people import pose, random_rotations, rest_skeleton
 from torch import Tensor
 
 from mpmesh_core.errors import ShapeError
-from mpmesh_core.foreshorten import foreshorten, relative_size
+from mpmesh_core.foreshorten import RESIZED, foreshorten, relative_size
 from mpmesh_core.ik import solve_ik
 from mpmesh_core.joints import POINT_PARENTS
 
@@ -45,12 +45,12 @@ class TestForeshorten:
         depth = root[..., 2] + 0.6 * (points - root)[..., 2]
         flat = points * (depth / points[..., 2]).unsqueeze(-1)  # along the same lines of sight
         moved = foreshorten(flat, rest, confidence)
+        size = relative_size(flat, rest, confidence)
         limbs = [bone for bone in range(28) if bone + 1 not in (15, 24)]  # the head just follows
         assert (lengths(moved) - lengths(rest))[:, limbs].abs().mean() < 0.003
         head, neck = [15, 24], [12]
-        stands = torch.nn.functional.normalize(moved[:, head] - moved[:, neck], dim=-1)
-        stood = torch.nn.functional.normalize(flat[:, head] - flat[:, neck], dim=-1)
-        torch.testing.assert_close(stands, stood)
+        resized = (flat[:, head] - flat[:, neck]) * size**-RESIZED
+        torch.testing.assert_close(moved[:, head] - moved[:, neck], resized)
         assert (pixels(moved) - pixels(points)).norm(dim=-1).mean() < 0.003  # 12 mm at 4 m
         twist = torch.tensor([1.0, 0.0]).expand(200, 23, 2)
 

@@ -74,6 +74,22 @@ class TestCompare:
         assert rows["boxes"].ok
         assert rows["heatmaps"].ok
 
+    def test_steps_that_do_not_call_the_engine(self) -> None:
+        """As when they are compiled: what the step returns is compared all the same."""
+        plain, compiled = pipeline(), pipeline()
+        engine = compiled.skeleton
+
+        def fuser(name: str, key: Any, step: Callable, *inputs: Any) -> Any:
+            there, compiled.skeleton = compiled.skeleton, engine
+            try:
+                return step(*inputs)
+            finally:
+                compiled.skeleton = there
+
+        compiled._fuser = fuser  # type: ignore[assignment]
+        rows = compare(plain, compiled, PICTURES)
+        assert all(row.ok for row in rows)
+
     def test_other_people_are_infinitely_different(self) -> None:
         blind = pipeline()
         blind.detector = Nobody()

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import roma
 import torch
+from ik_people import rest_skeleton
 from training_samples import NETWORK, Noise, refiner_training, scenes, truth_of
 
 from mpmesh_core.body import BodyModel, load_body
@@ -121,15 +123,29 @@ class TestLosses:
         assert torch.allclose(uv, torch.tensor([[[127.5, 127.5], [255.5, 255.5]]]))
 
 
+class Leaning(Noise):
+    """A skeleton engine that sees everybody lean by 0.8 rad: an error that can be learned."""
+
+    def run(self, inputs: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        said = super().run(inputs)
+        lean = roma.rotvec_to_rotmat(torch.tensor([0.0, 0.0, 0.8]))
+        points = rest_skeleton().float() @ lean.T + 0.05 * said["points3d"]
+        pixels = 127.5 + 100 * points[..., :2]
+        sure = torch.ones_like(said["confidence"])
+        return said | {"points3d": points, "points2d": pixels, "confidence": sure}
+
+
 class TestTraining:
-    def test_learns_and_beats_kinematics_alone(self, tmp_path: Path, cache: Path, body: BodyModel):
+    def test_learns_and_beats_kinematics_alone(self, tmp_path: Path, body: BodyModel):
+        leaning = tmp_path / "leaning"
+        cache_scenes(leaning, scenes((1, 3, 0, 2, 4)), Leaning(), body)
         path = train_refiner(
-            refiner_training(tmp_path, cache, validation=("made/scenes",), steps=60)
+            refiner_training(tmp_path, leaning, validation=("made/scenes",), steps=60)
         )
         network, metadata = load_checkpoint(path)
-        scores = evaluate_refiner(network, RefinerCache(cache), body)
-        assert scores["refined_mpjpe_mm"] < scores["ik_mpjpe_mm"]
-        assert scores["refined_rotation_deg"] < scores["ik_rotation_deg"]
+        scores = evaluate_refiner(network, RefinerCache(leaning), body)
+        assert scores["refined_mpjpe_mm"] < 0.8 * scores["ik_mpjpe_mm"]  # 0.64 to 0.72 of 6 seeds
+        assert scores["refined_rotation_deg"] < 0.65 * scores["ik_rotation_deg"]
         assert metadata["metrics"]["made-scenes"] == scores
         with (tmp_path / "curve.csv").open() as file:
             rows = list(csv.DictReader(file))

@@ -75,10 +75,14 @@ class TestKeeping:
             assert (shares[stages.context < 0] == 0).all()
 
     def test_skeleton_stands_where_the_person_is(self, keeping: Pipeline) -> None:
-        for person in seen(keeping).people:
+        people = seen(keeping).people
+        clear = [person.joint_confidence.mean() > 0.5 for person in people]
+        assert sum(clear) >= 2  # somebody else is cut off at the picture's edge
+        for person, sure in zip(people, clear):
             skeleton = kept(person).skeleton
             away = np.linalg.norm(person.position)
-            assert np.linalg.norm(skeleton[0] - person.position) < 0.15 * away
+            apart = np.linalg.norm(skeleton[0] - person.position) / away
+            assert apart < (0.02 if sure else 0.12)
             pixels = SCENES[0].camera.project(skeleton[:24])
             assert np.median(np.linalg.norm(pixels - person.joints_2d, axis=-1)) < 8
 

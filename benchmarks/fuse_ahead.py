@@ -1,0 +1,91 @@
+"""Fused steps compiled side by side, each in a process, before a benchmark times them.
+
+A step compiles on few cores and for up to a minute, and what it made is kept on disk. So many
+processes fill that folder at once, and the one that measures finds everything there.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
+from typing import Any
+
+import torch
+
+from mpmesh_core.fusing import Fuser, Step
+from mpmesh_core.pipeline import Pipeline
+
+STEPS = ("detect", "skeleton", "refine", "ik", "crop", "body", "place")  # the longest first
+COMPILERS = 2  # processes that Inductor starts for each of ours
+
+Size = tuple[str, int]  # variant and number of places
+Job = tuple[str, int, str]  # and step
+Frame = Callable[[str, int, Callable[[Pipeline], None]], None]
+
+
+class OneStep:
+    """A fuser of one step; the others run as they are."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.fuser = name, Fuser()
+
+    def __call__(self, name: str, key: Hashable, step: Step, *inputs: Any) -> Any:
+        """As `Fuser`."""
+        return self.fuser(name, key, step, *inputs) if name == self.name else step(*inputs)
+
+
+def job_of(variant: str, places: int, step: str) -> Job:
+    """What serves a step: detector and crops see nothing of the variant's networks."""
+    if step == "detect":
+        return "light", 1, step
+    return ("light" if step == "crop" else variant), places, step
+
+
+def compile_ahead(run: Frame, sizes: Sequence[Size], seconds: float) -> list[Size]:
+    """Fill Inductor's folder.
+
+    Args:
+        run: runs one frame of a variant with so many people, after it gave its pipeline to a
+            function; of a module, since it goes to other processes.
+        sizes: what is to be measured, the most important first.
+        seconds: after these, nothing more is begun.
+
+    Returns:
+        The sizes of which every step was compiled.
+    """
+    end = time.monotonic() + seconds
+    os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(COMPILERS))
+    workers = max(1, (os.cpu_count() or 1) // COMPILERS)
+    jobs = dict.fromkeys(job_of(*size, step) for size in sizes for step in STEPS)
+    done: set[Job] = set()
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+        running = {pool.submit(_compile, run, job, end): job for job in jobs}
+        for future in as_completed(running):
+            variant, places, step = running[future]
+            try:
+                took = future.result()
+            except Exception as error:
+                print(f"{variant} {places} {step}: {error}", flush=True)
+                continue
+            if took is not None:
+                done.add(running[future])
+                print(f"compiled {variant} {places} {step} in {took:.1f} s", flush=True)
+    return [size for size in sizes if all(job_of(*size, step) in done for step in STEPS)]
+
+
+def _compile(run: Frame, job: Job, end: float) -> float | None:
+    """Seconds that it took; None where there was no time left."""
+    if time.monotonic() > end:
+        return None
+    torch.set_num_threads(1)
+    variant, places, step = job
+    fuser = OneStep(step)
+
+    def give(pipeline: Pipeline) -> None:
+        pipeline._fuser = fuser  # type: ignore[assignment]
+
+    run(variant, places, give)
+    return fuser.fuser.seconds[step]
