@@ -28,6 +28,8 @@ class TorchEngine:
         self._network = network.eval()
         if self._half:
             make_half(self._network)
+            # What is kept in float32 means it: TF32 rounds as float16 does.
+            torch.backends.cudnn.allow_tf32 = False
         self._network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @torch.inference_mode()

@@ -31,7 +31,7 @@ LIMITS = {
     ("skeleton", "confidence", ""): 0.01,
     ("skeleton", "twist", "degree"): 1.0,
     ("skeleton", "betas", ""): 0.02,
-    ("people", "rotations", "degree"): 1.0,
+    ("people", "rotations", "degree"): 1.5,  # 2 mm at the end of a hand
     ("people", "joints", "mm"): 2.0,
     ("people", "vertices", "mm"): 3.0,
     ("people", "distance", "%"): 0.2,
@@ -82,6 +82,7 @@ def compare(
     samples: dict[tuple[str, str], list[Array]] = {(stage, name): [] for stage, name, _ in LIMITS}
     for image, camera in pictures:
         found, other = (pipeline.detector.detect(image) for pipeline in (reference, tested))
+        other = _in_order_of(found, other)
         for name in ("boxes", "scores"):
             samples["detect", name].append(_apart(getattr(found, name), getattr(other, name)))
         if not len(found.scores):
@@ -93,6 +94,15 @@ def compare(
         for name, value in _people_differences(expected, people).items():
             samples["people", name].append(value)
     return [_row(key, samples[key[:2]], limit) for key, limit in LIMITS.items()]
+
+
+def _in_order_of(found: Detections, other: Detections) -> Detections:
+    """The other detections, each where its nearest box is: equal scores may change places."""
+    if len(found.scores) != len(other.scores) or not len(found.scores):
+        return other
+    apart = np.abs(found.boxes[:, None] - other.boxes[None]).sum(-1)
+    order = apart.argmin(1)
+    return other.take(order) if len(set(order.tolist())) == len(order) else other
 
 
 @contextmanager

@@ -177,6 +177,11 @@ class MobileNet(nn.Module):
             layers.append(ConvNorm(plan.top, plan.top, 3, groups=plan.top))
         self.top = nn.Sequential(*layers) if plan.mixed_top else layers[0]
 
+    @property
+    def late_stages(self) -> range:
+        """Numbers of the stages from stride 8 on."""
+        return range(self._stride8, len(self.stages))
+
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """Features at stride 16 and 32 (see the module docstring)."""
         return self.late(self.early(image))

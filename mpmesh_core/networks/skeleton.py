@@ -223,6 +223,17 @@ class SkeletonNetwork(nn.Module):
         """`light` or `paper`."""
         return self.config.variant
 
+    @property
+    def float32_parts(self) -> tuple[str, ...]:
+        """Parts that half precision does not do for, by name.
+
+        The light backbone's late stages work on small maps, and rounding there moves points most:
+        with them in float32 points on photos move by 1.2 mm in the mean, not by 1.6.
+        """
+        if not isinstance(self.backbone, MobileNet):
+            return ()
+        return tuple(f"backbone.stages.{number}" for number in self.backbone.late_stages)
+
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> SkeletonNetwork:
         """Build from the JSON configuration of a checkpoint."""
