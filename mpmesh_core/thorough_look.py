@@ -3,11 +3,12 @@
 In   skeletons and crop cameras of the first look, the skeleton engine, pictures of crop cameras
 Out  crop cameras and skeletons
 
-The crop camera turns about its own axis, by `TURNS_DEG` from the first look and, where the torso
-leans, from the one in which it is upright; each view is read straight and in a mirror. Readings of
-the wrong limb or side differ from one another, right ones less. So a mean is taken in which
-readings count more the surer they are and the nearer they come to it: six readings for whoever
-stands upright, twelve for others. That is for single pictures; on videos it takes too long.
+Everybody is read in a mirror too. Where the network is unsure, the crop camera also turns about its
+own axis, by `TURNS_DEG` from the first look and, where the torso leans, from the one in which it is
+upright; each view is read straight and in a mirror. Readings of the wrong limb or side differ from
+one another, right ones less. So a mean is taken in which readings count more the surer they are and
+the nearer they come to it. That makes two readings of whoever is clear, six of others who stand
+upright, twelve of the rest. It is for single pictures; on videos it takes too long.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from mpmesh_core.second_look import Pictures, keep_strayed, lean, merged, replac
 from mpmesh_core.types import Skeletons
 
 TURNS_DEG = (-30.0, 30.0)
+SURE = 0.6  # mean confidence of the first look; from there on, more than a mirror gains nothing
 ALREADY_DEG = 15.0  # a torso that leans less is upright in the first look
 SURENESS = 20.0  # how much a difference in mean confidence counts, as an exponent
 NEAR = 0.08  # [m]: a reading so much farther from the mean, over all points, counts 1/e
@@ -51,17 +53,16 @@ def look_thoroughly(
 ) -> tuple[CropCameras, Skeletons]:
     """Read everybody from many sides; arguments and results as of `second_look.look_again`."""
     angle, _ = lean(skeletons)
-    leans = angle.abs() >= torch.pi * ALREADY_DEG / 180
-    looks = [
-        _Look(crops, skeletons, read_mirrored(engine, pictures(crops)), torch.ones_like(leans))
-    ]
-    for degrees in TURNS_DEG:
-        turned = torch.full_like(angle, torch.pi * degrees / 180)
-        looks.append(_look(engine, crops, skeletons, pictures, turned, looks[0].wanted, everybody))
-    for degrees in (0.0, *TURNS_DEG):
-        upright = torch.pi * degrees / 180 - angle
-        if everybody or bool(leans.any()):
-            looks.append(_look(engine, crops, skeletons, pictures, upright, leans, everybody))
+    unsure = ~(skeletons.confidence.mean(1) >= SURE)
+    leans = unsure & (angle.abs() >= torch.pi * ALREADY_DEG / 180)
+    in_mirror = read_mirrored(engine, pictures(crops))
+    looks = [_Look(crops, skeletons, in_mirror, torch.ones_like(unsure))]
+    turns = [(torch.full_like(angle, degrees), unsure) for degrees in TURNS_DEG]
+    turns += [(degrees - torch.rad2deg(angle), leans) for degrees in (0.0, *TURNS_DEG)]
+    for degrees, wanted in turns:
+        if everybody or bool(wanted.any()):
+            turned = torch.deg2rad(degrees)
+            looks.append(_look(engine, crops, skeletons, pictures, turned, wanted, everybody))
     cameras, agreed, known = _agreed(looks)
     rows = torch.arange(len(boxes), device=boxes.device)
     after = merged(skeletons, agreed, rows, known)

@@ -92,9 +92,12 @@ class Reader:
 
 
 def look(
-    points: Tensor, spoil: Spoil | None = None, everybody: bool = False
+    points: Tensor,
+    spoil: Spoil | None = None,
+    everybody: bool = False,
+    confidence: float = 0.5,
 ) -> tuple[CropCameras, Skeletons, Reader]:
-    reader, crops = Reader(points, 0.5, spoil), cameras(len(points))
+    reader, crops = Reader(points, confidence, spoil), cameras(len(points))
     first = Skeletons(**reader.run({"image": reader.pictures(crops)}))
     boxes = torch.tensor([[200.0 * i, 0, 200 * i + 50, 90] for i in range(len(points))])
     found = look_thoroughly(reader, boxes, crops, first, reader.pictures, everybody)  # type: ignore[arg-type]
@@ -151,7 +154,8 @@ class TestLookThoroughly:
         for row in (0, 2):
             torch.testing.assert_close(in_camera(crops, found)[row], truth[row], atol=1e-5, rtol=0)
 
-    def test_upright_people_are_read_half_as_often(self) -> None:
+    def test_how_often_people_are_read(self) -> None:
+        assert look(people(1, 90.0), confidence=0.7)[2].readings == 2
         assert look(people(1))[2].readings == 6
         assert look(people(1, 90.0))[2].readings == 12
         assert look(people(1), everybody=True)[2].readings == 12
