@@ -88,4 +88,6 @@ def _compile(run: Frame, job: Job, end: float) -> float | None:
         pipeline._fuser = fuser  # type: ignore[assignment]
 
     run(variant, places, give)
+    if fuser.fuser.failed:
+        raise RuntimeError(f"{step} does not compile: see the warning above")
     return fuser.fuser.seconds[step]

@@ -25,11 +25,18 @@ from mpmesh_core.training.skeleton import SkeletonTrainer, SkeletonTraining
 def rate(crops: int, repeats: int, work: Callable[[int], object]) -> tuple[float, float]:
     """Crops a second by the wall's clock and by this process's own time; one call warms up."""
     work(0)
+    _wait()
     wall, own = time.perf_counter(), time.process_time()
     for number in range(1, repeats + 1):
         work(number)
+    _wait()
     wall, own = time.perf_counter() - wall, time.process_time() - own
     return crops * repeats / wall, crops * repeats / own
+
+
+def _wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
 
 
 def main() -> None:

@@ -31,11 +31,15 @@ class PipelineConfig(BaseModel):
     score_threshold: Annotated[float, Field(ge=0, le=1)] | None = Field(
         None, description="detections below it are dropped; None takes the detector's own"
     )
-    mirror: bool = Field(False, description="read each crop in a mirror too, and average")
+    mirror: bool = Field(
+        False,
+        description="read each crop in a mirror too, and average; thorough looks do so anyway",
+    )
     second_look: SecondLook = Field(
         "auto",
-        description="look again: at people who lean or are unclear (on), or at everybody from many"
-        " sides (thorough); auto: on a CPU without a deadline, thorough on single pictures",
+        description="look again: at people who lean or are unclear (on), or at everybody in a"
+        " mirror and at unclear people from many sides (thorough); auto: on a CPU without a"
+        " deadline, thorough on single pictures",
     )
     fuse: Choice = Field(
         "auto", description="compile the line on a GPU into fewer kernels; auto: off"

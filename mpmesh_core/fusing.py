@@ -24,6 +24,7 @@ from torch.utils import _pytree as pytree
 
 from mpmesh_core.crop import CropCameras
 from mpmesh_core.engines.onnx_cache import cache_folder
+from mpmesh_core.errors import MPMeshError
 from mpmesh_core.ik import IKResult
 from mpmesh_core.tensor_detector import Found
 from mpmesh_core.types import Bodies, Skeletons
@@ -43,11 +44,14 @@ _OPTIONS = {
     "shape_padding": False,  # would try every product twice
 }
 _QUICK = {"triton.autotune_pointwise": False}  # one size of blocks a kernel, not two to six,
+MOST_STEPS = 256
 SMALL_STEP = 2**20  # where no tensor has more numbers: compiles in about half the time
 
 Step = Callable[..., Any]
 Compiled = Callable[..., list[Tensor]]
 
+if not hasattr(pytree, "register_dataclass"):
+    raise ImportError("this torch cannot trace dataclasses")
 for _kind in (CropCameras, Found, IKResult, Bodies, Skeletons):
     pytree.register_dataclass(_kind)
 
@@ -61,6 +65,7 @@ class Fuser:
     def __init__(self) -> None:
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
         self.seconds: dict[str, float] = {}  # that compiling took, by step, all its shapes together
+        self.failed: set[str] = set()  # steps that run as they are
         self._steps: dict[Hashable, Step] = {}
 
     def __call__(self, name: str, key: Hashable, step: Step, *inputs: Any) -> Any:
@@ -76,6 +81,8 @@ class Fuser:
         leaves, structure = pytree.tree_flatten(inputs)
         full = name, key, structure, tuple(map(_description, leaves))
         if full not in self._steps:
+            if len(self._steps) >= MOST_STEPS:  # pictures of ever new sizes would fill the memory
+                self._steps.clear()
             self._steps[full] = self._compiled(name, step, inputs)
         return self._steps[full](*inputs)
 
@@ -84,13 +91,14 @@ class Fuser:
         try:
             fused = fuse(step, inputs)
             fused(*inputs)
-        except torch.cuda.OutOfMemoryError:
+        except (torch.cuda.OutOfMemoryError, MPMeshError):
             raise
         except Exception as error:  # of a compiler that may be missing
             reason = (str(error) or repr(error)).strip().splitlines()[0]
             logger.warning("%s is not fused: %s: %s", name, type(error).__name__, reason)
             logger.debug("while fusing %s", name, exc_info=True)
             fused = step
+            self.failed.add(name)
         seconds = time.perf_counter() - start
         self.seconds[name] = self.seconds.get(name, 0.0) + seconds
         logger.info("fused %s in %.1f s", name, seconds)

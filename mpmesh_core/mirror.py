@@ -5,8 +5,8 @@ Out  Skeletons of the crops as they are
 
 Averaging steadies a network that is not sure of its sides, for twice the time in the skeleton
 network: 106 to 102 mm PA-MPJPE on held-out photos. So for everybody it is an option and not the
-default; `second_look` does it for unsure people. Features and heatmaps, which only the refiner
-reads, stay those of the crops as they are.
+default; `second_look` does it for unsure people, `thorough_look` for everybody. Features and
+heatmaps, which only the refiner reads, stay those of the crops as they are.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 image + camera -> detect -> crop -> skeleton -> place -> IK -> refine -> body -> track -> people
 
-People who lean are looked at twice (`second_look`), on single pictures everybody many times
+People who lean are looked at twice (`second_look`), on single pictures unclear ones many times
 (`thorough_look`); people found twice are left out (`doubles`); before inverse kinematics, skeletons
 take the body's bone lengths (`foreshorten`); after tracking, bodies may be smoothed. Every stage is
 a batch over the people of the frame; the mathematics is in the file named after the stage. On a GPU
@@ -221,10 +221,11 @@ class Pipeline:
             Fields of `people.describe`, maybe `vertices`, and (N,) bool `usable`, `finite` (the
             skeleton network gave numbers) and `refined` (so did the refiner).
         """
-        step = partial(self._step, camera_key(camera))
-        crops, pixels = step("crop", partial(_crop, camera), picture, boxes)
+        seen = partial(self._step, camera_key(camera))  # steps that depend on the camera
+        step = partial(self._step, None)
+        crops, pixels = seen("crop", partial(_crop, camera), picture, boxes)
         read = partial(self._read, camera)
-        crops, skeletons = step("skeleton", read, picture, boxes, crops, pixels)
+        crops, skeletons = seen("skeleton", read, picture, boxes, crops, pixels)
         one_each, points = step("place", _place, boxes, skeletons, crops)
         ik = step("ik", self._solve, points, skeletons)
         rotations, betas, refined = ik.rotations, skeletons.betas, ik.ok
@@ -235,7 +236,7 @@ class Pipeline:
             rotations, betas, refined = step("refine", self._refine, *given)
         focal = float(camera.K[0, 0])
         stand_up = partial(self._stand, camera, focal)
-        bodies, placed, fields = step("body", stand_up, rotations, betas, skeletons, crops)
+        bodies, placed, fields = seen("body", stand_up, rotations, betas, skeletons, crops)
         if self._keeper is not None:
             with self._stage("keep"):
                 fields |= self._keeper(points, roots, ik.rotations, skeletons, crops, focal)
@@ -300,8 +301,10 @@ class Pipeline:
             raise UsageError(
                 f"--fuse on needs the torch backend on a GPU, not {self.backend} on {self.device}"
             )
-        from mpmesh_core.fusing import Fuser
-
+        try:
+            from mpmesh_core.fusing import Fuser
+        except ImportError as error:
+            raise UsageError(f"--fuse on needs a newer torch: {error}") from None
         return Fuser()
 
     def _find(self, picture: Tensor) -> Found:
@@ -324,7 +327,7 @@ class Pipeline:
         pixels: Tensor,
     ) -> tuple[CropCameras, Skeletons]:
         looks = self._looks()
-        mirror = self.config.mirror and looks != "thorough"  # which reads everybody in a mirror
+        mirror = self.config.mirror and looks != "thorough"  # which does so anyway
         skeletons = read_crops(self.skeleton, pixels, mirror)
         if looks == "off":
             return crops, skeletons

@@ -40,9 +40,9 @@ NOISE = PlacementNoise(pixel_sigma=4.0, joint_sigma=0.04, scale_sigma=0.06, comm
 def absolute_points(skeletons: Skeletons, crops: CropCameras) -> Tensor:
     """(N, 29, 3) points [m] in the crop cameras: where the skeletons stand."""
     relative, pixels = skeletons.points3d, skeletons.points2d
-    root = locate(relative, pixels, point_weights(skeletons), crops.K)
+    root = locate(relative, pixels, point_weights(skeletons, crops.size), crops.K, crops.size)
     share = (IMAGE_TRUST * skeletons.confidence).clamp(0, 1) * _off_border(pixels, crops.size)
-    return mix_absolute(relative, pixels, root, crops.K, mix=share)
+    return mix_absolute(relative, pixels, root, crops.K, crops.size, mix=share)
 
 
 def solve_pose(points: Tensor, skeletons: Skeletons, body: BodyModel) -> IKResult:
@@ -59,10 +59,10 @@ def point_weights(skeletons: Skeletons, size: int = 256) -> Tensor:
 def _off_border(pixels: Tensor, size: int) -> Tensor:
     """(N, 29) 0 where points (N, 29, 2) [crop px] leave the field of view, 1 from `RAMP` on.
 
-    Placement drops points there at once. So somebody cut off would jump, by metres at times, when
-    a point comes a tenth of a pixel nearer to the border.
+    Placement drops points there. Without this, somebody cut off would jump, by metres at times,
+    when a point comes a tenth of a pixel nearer to the border.
     """
-    off = (pixels - (size - 1) / 2).abs().amax(-1) / size
+    off = (pixels.detach() - (size - 1) / 2).abs().amax(-1) / size
     return ((FIELD_OF_VIEW - off) / RAMP).clamp(0, 1)
 
 
@@ -86,9 +86,9 @@ def stand(
     zero = torch.zeros_like(betas[:, :3])
     posed = body(rotations, betas, zero, vertices=False).points
     relative = posed - posed[:, :1]
-    seen = skeletons.points2d, point_weights(skeletons), crops.K
+    seen = skeletons.points2d, point_weights(skeletons, crops.size), crops.K
     size = relative_size(skeletons.points3d, posed, skeletons.confidence)
-    placement = place(relative * size**SHRINKS, *seen, NOISE)
+    placement = place(relative * size**SHRINKS, *seen, NOISE, crops.size)
     residual = focal * fit_residual(relative + placement.root[:, None], *seen)
     to_camera = crops.R_crop_cam.transpose(-1, -2)
     in_camera = torch.cat([to_camera @ rotations[:, 0], rotations[:, 1:].flatten(1, 2)], dim=1)

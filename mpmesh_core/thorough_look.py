@@ -51,7 +51,7 @@ def look_thoroughly(
     pictures: Pictures,
     everybody: bool = False,
 ) -> tuple[CropCameras, Skeletons]:
-    """Read everybody from many sides; arguments and results as of `second_look.look_again`."""
+    """Read unclear people from many sides; arguments and results as of `second_look.look_again`."""
     angle, _ = lean(skeletons)
     unsure = ~(skeletons.confidence.mean(1) >= SURE)
     leans = unsure & (angle.abs() >= torch.pi * ALREADY_DEG / 180)

@@ -49,6 +49,7 @@ def synthetic(
         max_people=max_people,
         track=False,
     )
+    pipeline.start(sequence=False)
     chosen = with_progress(islice(folder, count), "scenes")
     report = score_synthetic(
         chosen,

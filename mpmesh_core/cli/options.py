@@ -30,13 +30,16 @@ Mirror = Annotated[bool, typer.Option("--mirror/--no-mirror", help="Read crops i
 SecondLook = Annotated[
     str,
     typer.Option(
-        help="Look again at people who lean or are unclear: on, off, thorough (everybody, from many"
-        " sides), or auto (CPU without --deadline: thorough on photos, else on)."
+        help="Look again at people who lean or are unclear: on, off, thorough (everybody in a"
+        " mirror, unclear people from many sides), or auto (CPU without --deadline: thorough on"
+        " photos, else on)."
     ),
 ]
 Fuse = Annotated[
     str,
-    typer.Option(help="Compile the line on a GPU into fewer kernels, minutes once: on, off, auto."),
+    typer.Option(
+        help="Compile the line on a GPU into fewer kernels, minutes for each size: on, off, auto."
+    ),
 ]
 DeadlineMs = Annotated[
     float | None,

@@ -72,6 +72,7 @@ def build_plan(
         raise WeightsError(f"TensorRT cannot read {onnx_path}: {'; '.join(reasons)}")
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, WORKSPACE)
+    config.clear_flag(trt.BuilderFlag.TF32)  # what stays float32 means it
     config.add_optimization_profile(_profile(builder, profile))
     config.progress_monitor = monitor = _monitor(trt, watch)
     cache = config.create_timing_cache(_read(timing_cache))

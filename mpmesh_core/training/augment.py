@@ -108,7 +108,9 @@ def draw_degrading(size: int, rng: np.random.Generator, config: AugmentConfig) -
     table = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, 1)
     if rng.random() < config.low_resolution:
         small = int(size * np.exp(rng.uniform(np.log(0.2), np.log(0.7))))
-        small = max(small // _SIDES * _SIDES, 1)  # few sizes, so that a device does many at once
+        small = max(
+            small // _SIDES * _SIDES, _SIDES
+        )  # few sizes, so that a device does many at once
     if rng.random() < config.blur:
         kernel = _draw_blur(rng)
     if rng.random() < config.colour:

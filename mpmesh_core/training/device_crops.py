@@ -128,7 +128,7 @@ def _warp(
     """Patches seen through homographies (n, 3, 3), bilinear, black outside: (n, S, S, 3)."""
     v, u = _pixels(size, H.device)
     pixels = torch.stack((u, v, torch.ones_like(u)), -1).flatten(0, 1)
-    seen = pixels @ torch.linalg.inv(H.double()).mT.float()
+    seen = pixels @ torch.linalg.inv_ex(H.double()).inverse.mT.float()  # waits for nothing
     seen = (seen[..., :2] / seen[..., 2:]).unflatten(1, (size, size))
     return _sample(patches, start, shape, window, seen)
 
@@ -171,7 +171,7 @@ def _sample(
                 part[..., 1] if dy else 1 - part[..., 1]
             )
             at = torch.where(inside, start[:, None, None] + (v * width + u) * 3, 0)
-            found += patches[at[..., None] + colours] * (share * inside)[..., None]
+            found += patches[at[..., None] + colours] * torch.where(inside, share, 0.0)[..., None]
     return found
 
 

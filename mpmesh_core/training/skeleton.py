@@ -10,6 +10,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
+from mpmesh_core.errors import UsageError
 from mpmesh_core.networks.checkpoint import load_network
 from mpmesh_core.networks.mobilenet import MobileNet
 from mpmesh_core.networks.skeleton import PointMaps, SkeletonConfig, SkeletonNetwork
@@ -86,7 +87,18 @@ class SkeletonTrainer(Trainer[SkeletonTraining, dict[str, Tensor]]):
         return _Predict(self.network)
 
     def prepare(self) -> None:
-        """Open the stores."""
+        """Open the stores.
+
+        Raises:
+            UsageError: stores are awaited in a run that must know their size or have them all.
+        """
+        config = self.config
+        by_size = config.epochs is not None or config.schedule == "exponential"
+        if config.awaited and (by_size or self.fabric.world_size > 1):
+            raise UsageError(
+                "awaited stores need one device, steps or minutes, and schedule=one_cycle: "
+                "how many people there will be is not known"
+            )
         self._batches = Batches(self.config, self.fabric.global_rank, self.fabric.world_size)
         self._crops = DeviceCrops(self.fabric.device)
 

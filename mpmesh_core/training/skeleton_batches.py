@@ -4,7 +4,7 @@ In   stores of people, each with its share; a step number
 Out  labels of the batch (`PeopleStore.view`), and its pictures or, for `device_crops`, its views
 
 A batch depends on seed, step and rank only, so a resumed run sees what an uninterrupted one would
-have seen.
+have seen. Only where stores are awaited does it depend on when they are written.
 """
 
 from __future__ import annotations

@@ -22,10 +22,11 @@ NAMES = {
         "build_serialized_network", "create_builder_config", "create_network",
         "create_optimization_profile",
     },
+    "BuilderFlag": {"TF32"},
     "DataType": {"BOOL", "FLOAT", "HALF", "INT32", "INT64"},
     "IBuilderConfig": {
-        "add_optimization_profile", "create_timing_cache", "get_timing_cache", "progress_monitor",
-        "set_memory_pool_limit", "set_timing_cache",
+        "add_optimization_profile", "clear_flag", "create_timing_cache", "get_timing_cache",
+        "progress_monitor", "set_memory_pool_limit", "set_timing_cache",
     },
     "ICudaEngine": {
         "create_execution_context", "get_tensor_dtype", "get_tensor_mode", "get_tensor_name",
@@ -81,6 +82,10 @@ class NetworkDefinitionCreationFlag(enum.IntEnum):
     STRONGLY_TYPED = 1
 
 
+class BuilderFlag(enum.Enum):
+    TF32 = 7
+
+
 class Logger:
     WARNING = 2
 
@@ -118,9 +123,13 @@ class ITimingCache:
 
 class IBuilderConfig:
     progress_monitor: Any = None
+    _cleared: BuilderFlag | None = None  # TensorRT rounds float32 to TF32 unless told otherwise
 
     def set_memory_pool_limit(self, pool: MemoryPoolType, pool_size: int) -> None:
         assert pool_size > 0
+
+    def clear_flag(self, flag: BuilderFlag) -> None:
+        self._cleared = flag
 
     def add_optimization_profile(self, profile: IOptimizationProfile) -> int:
         self._profile = profile
@@ -183,6 +192,7 @@ class Builder:
     def build_serialized_network(
         self, network: INetworkDefinition, config: IBuilderConfig
     ) -> bytearray | None:
+        assert config._cleared is BuilderFlag.TF32
         monitor = config.progress_monitor
         monitor.phase_start("Building", None, 2)
         for step in range(2):

@@ -11,7 +11,7 @@ import torch
 from training_samples import skeleton_training, standing_scene
 
 from mpmesh_core.body import load_body
-from mpmesh_core.errors import MissingFileError
+from mpmesh_core.errors import MissingFileError, UsageError
 from mpmesh_core.training.augment import NO_AUGMENT, AugmentConfig
 from mpmesh_core.training.device_crops import DeviceCrops
 from mpmesh_core.training.skeleton import SkeletonTrainer, SkeletonTraining
@@ -78,6 +78,18 @@ def test_same_pictures_as_the_loader_cuts(stores: list[Path], part: str, device:
     assert np.abs(other - truth).mean() > 5  # so the bound means something
 
 
+def test_a_camera_that_sees_no_plane_gives_numbers(stores: list[Path]) -> None:
+    """Somewhere in the crop its homography divides by zero."""
+    config = run(stores, NO_AUGMENT, batch=2, size=8, pixels="device")
+    batches = Batches(config)
+    batch = batches[0]
+    batch["H"][:] = torch.tensor([[1.0, 0, 0], [0, 1, 0], [1, 0, 3]])
+    crops = DeviceCrops(torch.device("cpu"))
+    for number, store in batches.open_stores().items():
+        crops.hold(number, store)
+    assert crops(batch, 8).isfinite().all()
+
+
 def test_same_labels(stores: list[Path]) -> None:
     config = run(stores, AugmentConfig(), batch=6, size=64)
     cut, viewed = Batches(config)[2], Batches(replace(config, pixels="device"))[2]
@@ -130,6 +142,13 @@ class TestAwaitedStores:
     def test_not_there_and_not_awaited(self, stores: list[Path], tmp_path: Path) -> None:
         with pytest.raises(MissingFileError, match="no people in"):
             Batches(run([stores[0], tmp_path / "none"], NO_AUGMENT))
+
+    def test_a_run_that_counts_its_people_cannot_wait(
+        self, stores: list[Path], tmp_path: Path
+    ) -> None:
+        config = run(stores, NO_AUGMENT, awaited=True, epochs=1.0, output=str(tmp_path))
+        with pytest.raises(UsageError, match="awaited stores need"):
+            SkeletonTrainer(config)
 
     def test_none_is_there(self, tmp_path: Path) -> None:
         with pytest.raises(MissingFileError, match="none of the stores"):

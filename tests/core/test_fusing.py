@@ -15,7 +15,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn import functional as F
 
 from mpmesh_core import fusing
-from mpmesh_core.errors import UsageError
+from mpmesh_core.errors import ShapeError, UsageError
 from mpmesh_core.fusing import Fuser, fuse, lift_constants
 from mpmesh_core.pipeline import Pipeline, PipelineConfig
 from mpmesh_core.types import Bodies
@@ -79,10 +79,21 @@ def test_what_does_not_compile_runs_as_it_is(
     with caplog.at_level(logging.WARNING, logger="mpmesh_core.fusing"):
         for _ in range(3):
             fuser("work", "key", work, *some_input())
-    assert work.runs == 3
+    assert work.runs == 3 and fuser.failed == {"work"}
     assert [record.getMessage() for record in caplog.records] == [
         "work is not fused: RuntimeError: no compiler"
     ]
+
+
+def test_what_is_wrong_with_the_input_is_not_blamed_on_the_compiler() -> None:
+    def refusing(x: Tensor) -> Tensor:
+        raise ShapeError("no such shape")
+
+    fuser = Fuser()
+    for _ in range(2):
+        with pytest.raises(ShapeError, match="no such shape"):
+            fuser("work", "key", refusing, torch.zeros(2))
+    assert not fuser.failed
 
 
 def test_constants_become_inputs_on_the_device() -> None:

@@ -254,6 +254,18 @@ class TestTraining:
         for name, value in first.state_dict().items():
             torch.testing.assert_close(second.state_dict()[name], value, msg=name)
 
+    def test_states_of_earlier_versions_resume(self, store: Path, tmp_path: Path) -> None:
+        """They kept the terms since the last log as numbers by name."""
+        config = skeleton_training(tmp_path, store)
+        skeleton.SkeletonTrainer(config).run(stop_at=3)
+        state = torch.load(tmp_path / "state.pt", weights_only=True)
+        del state["terms"]
+        torch.save(state | {"recent": [{"loss": 1.0}]}, tmp_path / "state.pt")
+        trainer = skeleton.SkeletonTrainer(config)
+        assert trainer.step == 3
+        trainer.run()
+        assert trainer.step == 4
+
     def test_curve_and_validation_are_written(self, store: Path, tmp_path: Path) -> None:
         skeleton.train_skeleton(skeleton_training(tmp_path, store, validation=(str(store),)))
         with (tmp_path / "curve.csv").open() as file:

@@ -79,7 +79,10 @@ class TestFiles:
         text = (ROOT / "docs/ros2.md").read_text()
         for row in ROWS.values():
             mark = "* " if row.dynamic else ""
-            assert f"| `{row.name}` | `{shown(row.default)}` | {mark}" in text, row.name
+            start = f"| `{row.name}` | `{shown(row.default)}` | {mark}"
+            assert start in text, row.name
+            told = text.split(start)[1].split("\n")[0]
+            assert not row.choices or f"one of {', '.join(row.choices)}" in told, row.name
 
     def test_the_page_names_every_output(self):
         text = (ROOT / "docs/ros2.md").read_text()
