@@ -39,7 +39,7 @@ def photos(
 
     check_output(output)
     report = evaluate_photos(
-        options.load_pipeline(
+        options.load_for_pictures(
             backend=backend,
             device=device,
             weights=weights,
@@ -47,7 +47,6 @@ def photos(
             mirror=mirror,
             second_look=second_look,
             fuse=fuse,
-            track=False,
         ),
         photos_with_keypoints(data),
     )
@@ -75,7 +74,7 @@ def studio(
 
     check_output(output)
     report = evaluate_studio(
-        options.load_pipeline(
+        options.load_for_pictures(
             backend=backend,
             device=device,
             weights=weights,
@@ -83,7 +82,6 @@ def studio(
             mirror=mirror,
             second_look=second_look,
             fuse=fuse,
-            track=False,
         ),
         studio_frames(data),
     )

@@ -37,7 +37,7 @@ def synthetic(
 
     check_output(output)
     folder = ShardFolder(scenes)
-    pipeline = options.load_pipeline(
+    pipeline = options.load_for_pictures(
         backend=backend,
         device=device,
         variant=variant,
@@ -47,9 +47,7 @@ def synthetic(
         second_look=second_look,
         fuse=fuse,
         max_people=max_people,
-        track=False,
     )
-    pipeline.start(sequence=False)
     chosen = with_progress(islice(folder, count), "scenes")
     report = score_synthetic(
         chosen,

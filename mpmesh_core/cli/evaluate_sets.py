@@ -214,7 +214,7 @@ def _pipeline(
 ) -> Find:
     from mpmesh_core.evaluation.by_pipeline import PipelinePeople
 
-    return PipelinePeople(options.load_pipeline(track=False, **values), true_box, meshes)
+    return PipelinePeople(options.load_for_pictures(**values), true_box, meshes)
 
 
 def _name(method: str | None, predictions: Path | None, variant: str) -> str:

@@ -68,6 +68,13 @@ def load_pipeline(**values: object) -> Pipeline:
     return Pipeline(pipeline_config(**values))
 
 
+def load_for_pictures(**values: object) -> Pipeline:
+    """The same for single pictures: nobody is tracked, and there is time to look thoroughly."""
+    pipeline = load_pipeline(**values)
+    pipeline.start(sequence=False)
+    return pipeline
+
+
 def pipeline_config(**values: object) -> PipelineConfig:
     """Settings from option values; a value that is not possible is wrong usage.
 

@@ -34,7 +34,7 @@ class PipelinePeople:
     """What the pipeline finds in the picture of a record.
 
     Args:
-        pipeline: looks at single pictures from now on.
+        pipeline: without tracking.
         true_box: gives a person's box (4,) [px]; the detector's own boxes where not given.
         meshes: whether vertices are needed.
     """
@@ -45,7 +45,6 @@ class PipelinePeople:
         true_box: Callable[[PersonRecord], Array] | None = None,
         meshes: bool = True,
     ) -> None:
-        pipeline.start(sequence=False)
         self._pipeline, self._true_box = pipeline, true_box
         self._body: BodyModel | None = pipeline.body if meshes else None
         self._given, self._pictures = GivenBoxes(), PictureReader()

@@ -86,7 +86,6 @@ def merge_boxes(keypoints: LabelledImage, boxes: LabelledImage) -> LabelledImage
 def evaluate_photos(pipeline: Pipeline, photos: Iterable[LabelledImage]) -> PhotoReport:
     """Run the pipeline on labelled photos; see the module's protocol."""
     detected, pairs, count = [], [], 0
-    pipeline.start(sequence=False)
     for photo in photos:
         camera = Camera.from_fov(photo.width, photo.height)
         people = pipeline(photo.decode(), camera, source=photo.name).people

@@ -62,7 +62,6 @@ def evaluate_studio(pipeline: Pipeline, frames: Iterable[StudioFrame]) -> Studio
     order = [H36M_JOINTS.index(name) for name in LIMBS]
     hips = [LIMBS.index("left_hip"), LIMBS.index("right_hip")]
     rows = []
-    pipeline.start(sequence=False)
     for frame in frames:
         people = pipeline(frame.image, frame.camera, source=frame.name).people
         if not people:
