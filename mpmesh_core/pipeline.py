@@ -21,33 +21,24 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from mpmesh_core import steps
 from mpmesh_core.body import BodyModel, load_body
 from mpmesh_core.camera import Camera
 from mpmesh_core.clock import StageClock
 from mpmesh_core.configuration import PipelineConfig, SecondLook
-from mpmesh_core.crop import CropCameras, crop_images, look_at
 from mpmesh_core.deadline import Deadline, Plan, nearest
 from mpmesh_core.depth import anchor_people
 from mpmesh_core.detect import DEFAULT_THRESHOLD, Detector, load_detector, nan_scores
 from mpmesh_core.device_line import DeviceLine, camera_key
-from mpmesh_core.doubles import distinct
 from mpmesh_core.engines import Engine, choose_backend, load_engine
 from mpmesh_core.errors import DeviceError, NumericalError, UsageError
-from mpmesh_core.ik import IKResult
-from mpmesh_core.limbs import keep_limbs
-from mpmesh_core.mirror import read_crops
-from mpmesh_core.people import describe, to_people
-from mpmesh_core.pose import absolute_points, solve_pose, stand
-from mpmesh_core.refine import refine
-from mpmesh_core.second_look import look_again
+from mpmesh_core.people import to_people
 from mpmesh_core.smoothing import Smoother
 from mpmesh_core.stages import load_keeper
 from mpmesh_core.tensor_detector import Found, TensorDetector
-from mpmesh_core.thorough_look import look_thoroughly
 from mpmesh_core.threads import one_thread
 from mpmesh_core.tracking import Tracker
-from mpmesh_core.types import Array, Bodies, FrameResult, Person, Skeletons
-from mpmesh_core.warp import warp_crops
+from mpmesh_core.types import Array, FrameResult, Person
 from mpmesh_core.weights import weights_path
 
 if TYPE_CHECKING:
@@ -223,19 +214,20 @@ class Pipeline:
         """
         seen = partial(self._step, camera_key(camera))  # steps that depend on the camera
         step = partial(self._step, None)
-        crops, pixels = seen("crop", partial(_crop, camera), picture, boxes)
-        read = partial(self._read, camera)
+        crops, pixels = seen("crop", partial(steps.crop, camera), picture, boxes)
+        read = partial(steps.read, self.skeleton, self._looks(), self.config.mirror, camera)
         crops, skeletons = seen("skeleton", read, picture, boxes, crops, pixels)
-        one_each, points = step("place", _place, boxes, skeletons, crops)
-        ik = step("ik", self._solve, points, skeletons)
+        one_each, points = step("place", steps.place, boxes, skeletons, crops)
+        ik = step("ik", partial(steps.solve, self.body), points, skeletons)
         rotations, betas, refined = ik.rotations, skeletons.betas, ik.ok
         there = (one_each & crops.ok).unsqueeze(1)
         roots = torch.where(there, points[:, 0], torch.nan)
         if self.refiner is not None and plan.refine:
             given = skeletons, rotations, roots, crops
-            rotations, betas, refined = step("refine", self._refine, *given)
+            improve = partial(steps.refine, self.refiner, self.body, self.config.context)
+            rotations, betas, refined = step("refine", improve, *given)
         focal = float(camera.K[0, 0])
-        stand_up = partial(self._stand, camera, focal)
+        stand_up = partial(steps.stand, self.body, camera, focal)
         bodies, placed, fields = seen("body", stand_up, rotations, betas, skeletons, crops)
         if self._keeper is not None:
             with self._stage("keep"):
@@ -318,25 +310,6 @@ class Pipeline:
                 return step(*inputs)
             return self._fuser(name, key, step, *inputs)
 
-    def _read(
-        self,
-        camera: Camera,
-        picture: Array | Tensor,
-        boxes: Tensor,
-        crops: CropCameras,
-        pixels: Tensor,
-    ) -> tuple[CropCameras, Skeletons]:
-        looks = self._looks()
-        mirror = self.config.mirror and looks != "thorough"  # which does so anyway
-        skeletons = read_crops(self.skeleton, pixels, mirror)
-        if looks == "off":
-            return crops, skeletons
-        first, see = (boxes, crops, skeletons), partial(_pictures, picture, camera)
-        fixed = isinstance(picture, Tensor)
-        if looks == "thorough":
-            return look_thoroughly(self.skeleton, *first, see, everybody=fixed)
-        return look_again(self.skeleton, *first, see, mirror, everybody=fixed)
-
     def _looks(self) -> SecondLook:
         """How to look again at the people of a frame, once `auto` is decided."""
         if self.config.second_look != "auto":
@@ -344,31 +317,6 @@ class Pipeline:
         if self._line is not None or self.deadline is not None:
             return "off"
         return "on" if self._sequence else "thorough"
-
-    def _solve(self, points: Tensor, skeletons: Skeletons) -> IKResult:
-        return solve_pose(points, skeletons, self.body)
-
-    def _refine(
-        self, skeletons: Skeletons, rotations: Tensor, roots: Tensor, crops: CropCameras
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        assert self.refiner is not None
-        refined, betas, ok = refine(
-            self.refiner, skeletons, rotations, skeletons.betas, roots, crops, self.config.context
-        )
-        seen = rotations, skeletons.betas
-        return keep_limbs(refined, betas, *seen, self.body), betas, ok
-
-    def _stand(
-        self,
-        camera: Camera,
-        focal: float,
-        rotations: Tensor,
-        betas: Tensor,
-        skeletons: Skeletons,
-        crops: CropCameras,
-    ) -> tuple[Bodies, Tensor, dict[str, Tensor]]:
-        bodies, placed = stand(rotations, betas, skeletons, crops, self.body, focal)
-        return bodies, placed, describe(self.body, bodies, skeletons, camera)
 
     @contextmanager
     def _stage(self, name: str, on_host: bool = False) -> Iterator[None]:
@@ -381,19 +329,3 @@ class Pipeline:
                 f"GPU {self.device} is out of memory in {name}: lower --max-people or use "
                 "--device cpu"
             ) from None
-
-
-def _crop(camera: Camera, picture: Array | Tensor, boxes: Tensor) -> tuple[CropCameras, Tensor]:
-    crops = look_at(boxes, camera)
-    return crops, _pictures(picture, camera, crops)
-
-
-def _place(boxes: Tensor, skeletons: Skeletons, crops: CropCameras) -> tuple[Tensor, Tensor]:
-    return distinct(boxes, skeletons, crops), absolute_points(skeletons, crops)
-
-
-def _pictures(picture: Array | Tensor, camera: Camera, crops: CropCameras) -> Tensor:
-    """(N, 3, S, S) float32 pictures of crop cameras, sampled where the picture lies."""
-    if isinstance(picture, Tensor):
-        return warp_crops(picture, camera, crops)
-    return crop_images(picture, camera, crops).float()

@@ -24,7 +24,7 @@ from mpmesh_core.engines import Engine
 from mpmesh_core.errors import MissingFileError
 from mpmesh_core.mirror import read_crops
 from mpmesh_core.networks.refiner import CAMERA_START
-from mpmesh_core.pipeline import absolute_points, solve_pose
+from mpmesh_core.pose import absolute_points, solve_pose
 from mpmesh_core.refine import pose6d_from_rotations
 from mpmesh_core.second_look import look_again
 from mpmesh_core.threads import one_thread

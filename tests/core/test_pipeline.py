@@ -10,7 +10,7 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from mpmesh_core import pipeline as pipeline_module
+from mpmesh_core import pose
 from mpmesh_core.camera import Camera
 from mpmesh_core.engines import Engine
 from mpmesh_core.errors import DeviceError, NumericalError
@@ -216,10 +216,10 @@ class TestThreads:
         self, pipeline: Pipeline, picture: Array, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         seen = []
-        solve = pipeline_module.solve_pose
+        solve = pose.solve_pose
         monkeypatch.setattr(pipeline, "detector", GivenBoxes(boxes(1)))
         monkeypatch.setattr(
-            pipeline_module,
+            pose,
             "solve_pose",
             lambda *args: (seen.append(torch.get_num_threads()), solve(*args))[1],
         )

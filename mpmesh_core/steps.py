@@ -1,0 +1,103 @@
+"""steps: the people's part of the line, one function a step, in their order.
+
+A step is a function of tensors and the line's dataclasses; what else it needs comes first, so that
+the pipeline can give it once, time the step, and on a GPU compile it (`fusing`). The mathematics is
+in the modules named here.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+from torch import Tensor
+
+from mpmesh_core import pose
+from mpmesh_core.body import BodyModel
+from mpmesh_core.camera import Camera
+from mpmesh_core.configuration import SecondLook
+from mpmesh_core.crop import CropCameras, crop_images, look_at
+from mpmesh_core.doubles import distinct
+from mpmesh_core.engines import Engine
+from mpmesh_core.ik import IKResult
+from mpmesh_core.limbs import keep_limbs
+from mpmesh_core.mirror import read_crops
+from mpmesh_core.people import describe
+from mpmesh_core.refine import refine as refine_poses
+from mpmesh_core.second_look import look_again
+from mpmesh_core.thorough_look import look_thoroughly
+from mpmesh_core.types import Array, Bodies, Skeletons
+from mpmesh_core.warp import warp_crops
+
+
+def crop(camera: Camera, picture: Array | Tensor, boxes: Tensor) -> tuple[CropCameras, Tensor]:
+    """Crop cameras that look at boxes (N, 4) [px], and what they see."""
+    crops = look_at(boxes, camera)
+    return crops, pictures(picture, camera, crops)
+
+
+def pictures(picture: Array | Tensor, camera: Camera, crops: CropCameras) -> Tensor:
+    """(N, 3, S, S) float32 pictures of crop cameras, sampled where the picture lies."""
+    if isinstance(picture, Tensor):
+        return warp_crops(picture, camera, crops)
+    return crop_images(picture, camera, crops).float()
+
+
+def read(
+    engine: Engine,
+    looks: SecondLook,
+    mirror: bool,
+    camera: Camera,
+    picture: Array | Tensor,
+    boxes: Tensor,
+    crops: CropCameras,
+    pixels: Tensor,
+) -> tuple[CropCameras, Skeletons]:
+    """Skeletons of the people in crops, and the cameras in which they stand after other looks."""
+    mirror = mirror and looks != "thorough"  # which does so anyway
+    skeletons = read_crops(engine, pixels, mirror)
+    if looks == "off":
+        return crops, skeletons
+    first, see = (boxes, crops, skeletons), partial(pictures, picture, camera)
+    fixed = isinstance(picture, Tensor)
+    if looks == "thorough":
+        return look_thoroughly(engine, *first, see, everybody=fixed)
+    return look_again(engine, *first, see, mirror, everybody=fixed)
+
+
+def place(boxes: Tensor, skeletons: Skeletons, crops: CropCameras) -> tuple[Tensor, Tensor]:
+    """(N,) bool, who is no double of another; and points (N, 29, 3) [m], crop camera frames."""
+    return distinct(boxes, skeletons, crops), pose.absolute_points(skeletons, crops)
+
+
+def solve(body: BodyModel, points: Tensor, skeletons: Skeletons) -> IKResult:
+    """Inverse kinematics towards placed points."""
+    return pose.solve_pose(points, skeletons, body)
+
+
+def refine(
+    engine: Engine,
+    body: BodyModel,
+    context: int,
+    skeletons: Skeletons,
+    rotations: Tensor,
+    roots: Tensor,
+    crops: CropCameras,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Refined rotations (N, 24, 3, 3) and betas (N, 10), and (N,) bool, who could be refined."""
+    given = skeletons, rotations, skeletons.betas, roots, crops
+    refined, betas, ok = refine_poses(engine, *given, context)
+    return keep_limbs(refined, betas, rotations, skeletons.betas, body), betas, ok
+
+
+def stand(
+    body: BodyModel,
+    camera: Camera,
+    focal: float,
+    rotations: Tensor,
+    betas: Tensor,
+    skeletons: Skeletons,
+    crops: CropCameras,
+) -> tuple[Bodies, Tensor, dict[str, Tensor]]:
+    """Bodies in the camera's frame, (N,) bool, who could be placed, and what is told of them."""
+    bodies, placed = pose.stand(rotations, betas, skeletons, crops, body, focal)
+    return bodies, placed, describe(body, bodies, skeletons, camera)
