@@ -44,8 +44,8 @@ _OPTIONS = {
     "shape_padding": False,  # would try every product twice
 }
 _QUICK = {"triton.autotune_pointwise": False}  # one size of blocks a kernel, not two to six,
-MOST_STEPS = 256
 SMALL_STEP = 2**20  # where no tensor has more numbers: compiles in about half the time
+MOST_STEPS = 256  # that are kept
 
 Step = Callable[..., Any]
 Compiled = Callable[..., list[Tensor]]

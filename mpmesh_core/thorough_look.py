@@ -119,17 +119,17 @@ def _agreed(looks: list[_Look]) -> tuple[CropCameras, Skeletons, Tensor]:
     )
     wanted = torch.stack([look.wanted for look in looks]).repeat_interleave(2, 0)
     known = wanted & confidence.mean(-1).isfinite() & points.flatten(2).isfinite().all(-1)
-    weights = agreement(points, confidence, known)
-    of_person = weights.mean(-1)[..., None]
-    best = of_person[::2, :, 0].argmax(0)  # of the straight ones
+    shares = agreement(points, confidence, known)
+    of_person = shares.mean(-1)
+    best = of_person[::2].argmax(0)  # of the straight ones
     rows = torch.arange(len(best), device=best.device)
     straight = [look.straight for look in looks]
     agreed = Skeletons(
-        points3d=_mean(points, weights),
-        points2d=_mean(pixels, weights),
-        confidence=(confidence.nan_to_num() * weights).sum(0),
+        points3d=_mean(points, shares),
+        points2d=_mean(pixels, shares),
+        confidence=_mean(confidence, shares),
         twist=F.normalize(_mean(twist, of_person), dim=-1),
-        betas=(betas.nan_to_num() * of_person).sum(0),
+        betas=_mean(betas, of_person),
         features=torch.stack([reading.features for reading in straight])[best, rows],
         heatmaps=torch.stack([reading.heatmaps for reading in straight])[best, rows],
     )
@@ -156,14 +156,19 @@ def agreement(points: Tensor, confidence: Tensor, known: Tensor) -> Tensor:
     points = torch.where(known[..., None, None], points, 0.0)
     total = confidence.mean(-1)
     surer = torch.exp(SURENESS * (total - total.amax(0))) * known
-    weights = surer[..., None] * confidence
+    shares = _shares(surer[..., None] * confidence)
     for _ in range(ROUNDS):
-        away = (points - _mean(points, weights)).norm(dim=-1).mean(-1)
-        weights = (surer * torch.exp(-away / NEAR))[..., None] * confidence
+        away = (points - _mean(points, shares)).norm(dim=-1).mean(-1)
+        shares = _shares((surer * torch.exp(-away / NEAR))[..., None] * confidence)
+    return shares
+
+
+def _shares(weights: Tensor) -> Tensor:
+    """Weights (L, ...) over the readings as parts of 1."""
     return weights / weights.sum(0).clamp(min=1e-12)
 
 
-def _mean(values: Tensor, weights: Tensor) -> Tensor:
-    """(L, N, J, D) by weights (L, N, J or 1), over the readings; not finite ones count nothing."""
-    share = weights / weights.sum(0).clamp(min=1e-12)
-    return (values.nan_to_num() * share[..., None]).sum(0)
+def _mean(values: Tensor, shares: Tensor) -> Tensor:
+    """Values (L, ...) by shares (L, ...) of their first axes; not finite ones count nothing."""
+    missing = values.ndim - shares.ndim
+    return (values.nan_to_num() * shares.view(*shares.shape, *[1] * missing)).sum(0)

@@ -36,7 +36,7 @@ class AugmentConfig:
 
 
 BLUR = 13  # side of blur kernels [px]
-_SIDES = 8  # pictures of lower resolution have sides that are multiples of so many pixels
+_SIDES = 8  # lower resolutions are multiples of it: few, so that a device does many at once
 NO_AUGMENT = AugmentConfig(0.0, 0.0, (1.0, 1.0), 0.0, *(0.0,) * 9)
 
 
@@ -108,9 +108,7 @@ def draw_degrading(size: int, rng: np.random.Generator, config: AugmentConfig) -
     table = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 3, 1)
     if rng.random() < config.low_resolution:
         small = int(size * np.exp(rng.uniform(np.log(0.2), np.log(0.7))))
-        small = max(
-            small // _SIDES * _SIDES, _SIDES
-        )  # few sizes, so that a device does many at once
+        small = max(small // _SIDES * _SIDES, _SIDES)
     if rng.random() < config.blur:
         kernel = _draw_blur(rng)
     if rng.random() < config.colour:

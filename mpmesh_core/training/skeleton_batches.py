@@ -68,8 +68,9 @@ class Batches(Dataset[dict[str, Tensor]]):
             MissingFileError: one is not there, nor awaited; or none is.
         """
         for number, folder in enumerate(self._config.stores):
-            missing = not (Path(folder) / "patches.bin").is_file()
-            if number not in self._stores and not (missing and self._config.awaited):
+            if number in self._stores:
+                continue
+            if not self._config.awaited or (Path(folder) / "patches.bin").is_file():
                 self._stores[number] = PeopleStore(folder)
         if not self._stores:
             raise MissingFileError("none of the stores is there yet: build one first")
