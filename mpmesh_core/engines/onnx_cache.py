@@ -16,7 +16,7 @@ from mpmesh_core.errors import InputError, MissingFileError, WeightsError
 
 logger = logging.getLogger(__name__)
 
-CACHE_VERSION = 2  # raise it when the same checkpoint must give another graph
+CACHE_VERSION = 3  # raise it when the same checkpoint must give another graph
 
 
 def cache_folder() -> Path:

@@ -180,9 +180,10 @@ class RefinerNetwork(nn.Module):
     ) -> dict[str, Tensor]:
         """Refine M people; see the module docstring for names, shapes and meaning."""
         x, seen = self._runs(features, heatmaps, pose6d, betas, camera, context, valid)
-        for layer in self.layers:
+        *first, last = self.layers
+        for layer in first:
             x = layer(x, seen)
-        target = x[:, :JOINTS]
+        target = last(x, seen, JOINTS)
         whole = self.shape_camera(target.mean(1))
         return {
             "refined_pose6d": pose6d + self.pose(target),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 UNSEEN = -1e4  # a score whose softmax is exactly 0, in half precision too
 
@@ -22,9 +23,21 @@ class Layer(nn.Module):
             nn.LayerNorm(width), nn.Linear(width, mlp), nn.GELU(), nn.Linear(mlp, width)
         )
 
-    def forward(self, tokens: Tensor, seen: Tensor | None = None) -> Tensor:
-        """(B, T, width) tokens; seen (B, 1, 1, T) bool, which tokens count; None: all."""
-        share, values = self._look(tokens, seen)
+    def forward(
+        self, tokens: Tensor, seen: Tensor | None = None, wanted: int | None = None
+    ) -> Tensor:
+        """Each token, with what it takes from all of them.
+
+        Args:
+            tokens: (B, T, width).
+            seen: (B, 1, 1, T) bool, which tokens count; None: all.
+            wanted: how many tokens to return; those behind them are only read. None: all.
+
+        Returns:
+            (B, wanted, width).
+        """
+        share, values = self._look(tokens, seen, wanted)
+        tokens = tokens[:, :wanted]
         tokens = tokens + self.attended((share @ values).transpose(1, 2).flatten(2))
         return tokens + self.mlp(tokens)
 
@@ -32,9 +45,15 @@ class Layer(nn.Module):
         """(B, heads, T, T) how much each token takes from each; sums to 1 over the last axis."""
         return self._look(tokens, seen)[0]
 
-    def _look(self, tokens: Tensor, seen: Tensor | None) -> tuple[Tensor, Tensor]:
-        x = self.queries_keys_values(self.attention_norm(tokens))
-        queries, keys, values = x.unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+    def _look(
+        self, tokens: Tensor, seen: Tensor | None, wanted: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        x, linear = self.attention_norm(tokens), self.queries_keys_values
+        inner = linear.out_features // 3
+        queries = F.linear(x[:, :wanted], linear.weight[:inner], linear.bias[:inner])
+        others = F.linear(x, linear.weight[inner:], linear.bias[inner:])
+        queries = queries.unflatten(2, (self.heads, -1)).transpose(1, 2)
+        keys, values = others.unflatten(2, (2, self.heads, -1)).permute(2, 0, 3, 1, 4)
         scores = (queries * queries.shape[-1] ** -0.5) @ keys.transpose(2, 3)
         # Written out: exporters do not agree on the mask of torch's fused attention.
         if seen is not None:

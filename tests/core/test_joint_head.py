@@ -74,3 +74,11 @@ class TestLayer:
         layer, tokens = Layer(32, 4, 8, 64), torch.randn(2, 7, 32)
         seen = torch.ones(2, 1, 1, 7, dtype=torch.bool)
         torch.testing.assert_close(layer(tokens, seen), layer(tokens))
+
+    def test_tokens_that_are_only_read_are_left_out(self) -> None:
+        torch.manual_seed(0)
+        layer, tokens = Layer(32, 4, 8, 64), torch.randn(2, 7, 32)
+        seen = torch.rand(2, 1, 1, 7) < 0.7
+        wanted = layer(tokens, seen, 3)
+        assert wanted.shape == (2, 3, 32)
+        torch.testing.assert_close(wanted, layer(tokens, seen)[:, :3])
