@@ -15,24 +15,18 @@ also speaks other label conventions (`EXTRA_POINTS`), which `forward` leaves out
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar, NamedTuple, cast, get_args
+from typing import Any, ClassVar, cast, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from mpmesh_core.errors import WeightsError
-from mpmesh_core.networks.heatmaps import (
-    RING,
-    Grid,
-    box_centres,
-    expected,
-    marginals_2d,
-    marginals_3d,
-    spatial_softmax,
-)
+from mpmesh_core.networks.decoder import FINE_RING, DecodedMaps, Decoder, FineMap
+from mpmesh_core.networks.heatmaps import Grid
 from mpmesh_core.networks.joint_head import POINTS, JointHead
 from mpmesh_core.networks.mobilenet import LAYOUTS, ConvNorm, MobileNet
+from mpmesh_core.networks.point_head import PointHead, PointMaps
 from mpmesh_core.networks.resnet import Layout, ResNet
 
 INPUT_SIZE = 256
@@ -42,8 +36,7 @@ EXTRA_POINTS = {"lsp": 14, "coco": 17, "mediapipe": 33}
 CONFIDENCE_SCALE_PX = 8.0
 _FEATURE_STRIDE, _LATERAL_STRIDE = 32, 16  # [px]
 _CENTRED_OFFSET = 16.0  # [px] of the paper variant's first cell (see `resnet`)
-_DECODER_BLOCKS = 3
-_FINE_STRIDE, _FINE_RING, _FINE_BLOCKS = 8, 2, 2
+_FINE_STRIDE = 8  # [px]
 
 
 @dataclass(frozen=True)
@@ -57,123 +50,6 @@ class SkeletonConfig:
     fine: int = 0  # channels of a map at stride 8 that sharpens image points (light; 0: none)
     depth_bins: int = 8
     box: float = 2.2  # [m]
-
-
-class PointMaps(NamedTuple):
-    """Points of one convention, read from their heatmaps."""
-
-    points3d: Tensor  # (N, J, 3) [m], free origin
-    points2d: Tensor  # (N, J, 2) [crop px]
-    heatmaps: Tensor  # (N, J, G, G)
-    log_scale: Tensor  # (N, J) log of the expected 2D error [px]
-    marginals3d: tuple[Tensor, ...]  # of x, y and z, each (N, J, cells)
-    centres3d: tuple[Tensor, ...]  # [m] of those cells, each (cells,)
-    marginals2d: tuple[Tensor, ...]  # of u and v, each (N, J, G)
-    centres2d: tuple[Tensor, ...]  # [crop px], each (G,)
-
-
-class DecodedMaps(NamedTuple):
-    """What the heads read."""
-
-    coarse: Tensor  # (N, hidden, D, D)
-    fine: Tensor | None  # (N, fine, 2D - 1, 2D - 1)
-
-
-class PointHead(nn.Module):
-    """One 1x1 convolution to metric volumes, image heatmaps and error maps of J points.
-
-    Where there is a fine map, image heatmaps and error maps are brought to its cells, and another
-    1x1 convolution corrects the heatmaps; untrained, it adds nothing.
-    """
-
-    def __init__(self, channels: int, points: int, config: SkeletonConfig) -> None:
-        super().__init__()
-        self.points, self.depth, self.box = points, config.depth_bins, config.box
-        self.conv = nn.Conv2d(channels, points * (config.depth_bins + 2), 1)
-        nn.init.normal_(self.conv.weight, std=0.1)
-        self.sharpen = nn.Conv2d(config.fine, points, 1) if config.fine else None
-        if self.sharpen is not None:
-            nn.init.zeros_(self.sharpen.weight)
-            nn.init.zeros_(self.sharpen.bias)  # type: ignore[arg-type]
-
-    def forward(self, decoded: Tensor, fine: Tensor | None, centres: Tensor) -> PointMaps:
-        """Maps to points.
-
-        Args:
-            decoded: (N, channels, D, D) decoder output.
-            fine: (N, fine, G, G) fine map, or None where there is none, and then G = D.
-            centres: (G,) centres of the image heatmaps' cells [crop px].
-        """
-        maps = self.conv(decoded).float()
-        batch, cells = maps.shape[0], int(maps.shape[-1])
-        maps = maps.reshape(batch, self.depth + 2, self.points, cells, cells)
-        volumes = spatial_softmax(maps[:, : self.depth].transpose(1, 2), 3)
-        scores, errors = maps[:, self.depth], maps[:, self.depth + 1]
-        if self.sharpen is not None and fine is not None:
-            scores = _finer(scores) + self.sharpen(fine).float()
-            errors = _finer(errors)
-        heatmaps = spatial_softmax(scores, 2)
-        log_scale = (heatmaps * errors).sum((-2, -1))
-        in_box, in_crop = marginals_3d(volumes), marginals_2d(heatmaps)
-        cells3d, cells2d = box_centres(in_box, self.box), (centres, centres)
-        return PointMaps(
-            points3d=expected(in_box, cells3d),
-            points2d=expected(in_crop, cells2d),
-            heatmaps=heatmaps,
-            log_scale=log_scale.clamp(-3, 5) + 2.0,
-            marginals3d=in_box,
-            centres3d=cells3d,
-            marginals2d=in_crop,
-            centres2d=cells2d,
-        )
-
-
-class Decoder(nn.Module):
-    """Features to a finer map with a ring of cells around the crop."""
-
-    def __init__(self, features: int, lateral: int, hidden: int) -> None:
-        super().__init__()
-        self.top = ConvNorm(features, hidden, linear=True)
-        self.lateral = ConvNorm(lateral, hidden, linear=True) if lateral else None
-        blocks = [
-            nn.Sequential(ConvNorm(hidden, hidden, 3, groups=hidden), ConvNorm(hidden, hidden))
-            for _ in range(_DECODER_BLOCKS)
-        ]
-        self.mix = nn.Sequential(*blocks)
-
-    def forward(self, features: Tensor, lateral: Tensor) -> Tensor:
-        """(N, features, S, S) and (N, lateral, 2S, 2S) to (N, hidden, G, G)."""
-        x = self.top(features)
-        if self.lateral is not None:
-            x = self.lateral(lateral) + F.interpolate(x, scale_factor=2.0, mode="nearest")
-        return self.mix(F.pad(F.relu(x), (RING,) * 4))
-
-
-class FineMap(nn.Module):
-    """The decoder's map on cells of half the size, joined with the backbone's at stride 8."""
-
-    def __init__(self, hidden: int, early: int, channels: int) -> None:
-        super().__init__()
-        self.top = ConvNorm(hidden, channels, linear=True)
-        self.lateral = ConvNorm(early, channels, linear=True)
-        blocks = [
-            nn.Sequential(
-                ConvNorm(channels, channels, 5, groups=channels), ConvNorm(channels, channels)
-            )
-            for _ in range(_FINE_BLOCKS)
-        ]
-        self.mix = nn.Sequential(*blocks)
-
-    def forward(self, decoded: Tensor, early: Tensor) -> Tensor:
-        """(N, hidden, D, D) and (N, early, 4S, 4S) to (N, channels, 2D - 1, 2D - 1)."""
-        around = (_FINE_RING, _FINE_RING - 1) * 2
-        return self.mix(F.relu(_finer(self.top(decoded)) + F.pad(self.lateral(early), around)))
-
-
-def _finer(maps: Tensor) -> Tensor:
-    """Maps (N, C, D, D) with a cell between any two neighbours, (N, C, 2D - 1, 2D - 1)."""
-    cells = 2 * int(maps.shape[-1]) - 1
-    return F.interpolate(maps, (cells, cells), mode="bilinear", align_corners=True)
 
 
 class SkeletonNetwork(nn.Module):
@@ -212,9 +88,10 @@ class SkeletonNetwork(nn.Module):
             if not isinstance(self.backbone, MobileNet):
                 raise WeightsError("only the light variant has a fine map: set fine to 0")
             self.fine = FineMap(config.hidden, self.backbone.early_channels, config.fine)
-        self.head = PointHead(config.hidden, POINTS, config)
+        sizes = config.fine, config.depth_bins, config.box
+        self.head = PointHead(config.hidden, POINTS, *sizes)
         self.extra = nn.ModuleDict(
-            {name: PointHead(config.hidden, n, config) for name, n in EXTRA_POINTS.items()}
+            {name: PointHead(config.hidden, n, *sizes) for name, n in EXTRA_POINTS.items()}
         )
         self.joints = JointHead(config.hidden, channels, config.fine)
 
@@ -315,7 +192,7 @@ class SkeletonNetwork(nn.Module):
         """Where the cells of the image heatmaps lie."""
         if decoded.fine is None:
             return self._grid(decoded)
-        return Grid(int(decoded.fine.shape[-1]), _FINE_STRIDE, 0.0, _FINE_RING)
+        return Grid(int(decoded.fine.shape[-1]), _FINE_STRIDE, 0.0, FINE_RING)
 
     def _centres(self, decoded: DecodedMaps) -> Tensor:
         return self._fine_grid(decoded).centres(decoded.coarse.device)

@@ -20,8 +20,9 @@ from mpmesh_core.body import BodyModel, load_body
 from mpmesh_core.crop import CropCameras
 from mpmesh_core.errors import UsageError
 from mpmesh_core.networks.checkpoint import load_network
+from mpmesh_core.networks.point_head import PointMaps
 from mpmesh_core.networks.refiner import CAMERA_START, RefinerConfig, RefinerNetwork
-from mpmesh_core.networks.skeleton import PointMaps, SkeletonNetwork
+from mpmesh_core.networks.skeleton import SkeletonNetwork
 from mpmesh_core.pose import absolute_points, solve_pose
 from mpmesh_core.refine import pose6d_from_rotations
 from mpmesh_core.training.adversary import Adversary, make_adversary

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from mpmesh_core.errors import UsageError
 from mpmesh_core.networks.checkpoint import load_network
 from mpmesh_core.networks.mobilenet import MobileNet
-from mpmesh_core.networks.skeleton import PointMaps, SkeletonConfig, SkeletonNetwork
+from mpmesh_core.networks.point_head import PointMaps
+from mpmesh_core.networks.skeleton import SkeletonConfig, SkeletonNetwork
 from mpmesh_core.training.augment import AugmentConfig
 from mpmesh_core.training.device_crops import DeviceCrops
 from mpmesh_core.training.loading import from_step

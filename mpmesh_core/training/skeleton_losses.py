@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from mpmesh_core.joints import POINT_PARENTS
-from mpmesh_core.networks.skeleton import CONFIDENCE_SCALE_PX, EXTRA_POINTS, PointMaps
+from mpmesh_core.networks.point_head import PointMaps
+from mpmesh_core.networks.skeleton import CONFIDENCE_SCALE_PX, EXTRA_POINTS
 from mpmesh_core.placement import place
 from mpmesh_core.training.equations import (
     Form,

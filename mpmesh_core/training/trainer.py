@@ -13,7 +13,6 @@ unless they are synchronised or frozen.
 from __future__ import annotations
 
 import copy
-import os
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -23,14 +22,13 @@ from typing import Any, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 import torch
-from lightning import Fabric
 from rich.progress import Progress
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mpmesh_core.errors import UsageError
 from mpmesh_core.networks.checkpoint import save_checkpoint
 from mpmesh_core.training.curve import Curve
+from mpmesh_core.training.devices import make_fabric, synchronised
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,12 +104,12 @@ class Trainer(ABC, Generic[Config, Batch]):
         self.config = config
         torch.manual_seed(config.seed)
         torch.set_num_threads(config.threads)
-        self.fabric = _fabric(config)
+        self.fabric = make_fabric(config)
         if self.fabric.device.type == "cuda":  # every step has the same shapes
             torch.backends.cudnn.benchmark = True
         self.network = self.start()
         if config.norms == "synchronised":
-            self.network = _synchronised(self.network, self.fabric)
+            self.network = synchronised(self.network, self.fabric)
         self.average: Any = copy.deepcopy(self.network).eval().requires_grad_(False)
         self.average.to(self.fabric.device)
         kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
@@ -285,27 +283,6 @@ class Trainer(ABC, Generic[Config, Batch]):
         self._recent = []
         if self._curve is not None:
             self._curve.add(row)
-
-
-def _fabric(config: TrainingRun) -> Fabric:
-    """Devices as configured, or as torchrun started them; already launched."""
-    devices = int(os.environ.get("LOCAL_WORLD_SIZE", config.devices))
-    nodes = int(os.environ.get("WORLD_SIZE", devices)) // devices
-    fabric = Fabric(
-        accelerator=config.accelerator,
-        devices=devices,
-        num_nodes=nodes,
-        strategy="ddp" if devices * nodes > 1 else "auto",
-        precision=config.precision,  # type: ignore[arg-type]
-    )
-    fabric.launch()
-    return fabric
-
-
-def _synchronised(network: nn.Module, fabric: Fabric) -> Any:
-    if fabric.device.type != "cuda":
-        raise UsageError("norms=synchronised needs GPUs: use batch or frozen on a CPU")
-    return nn.SyncBatchNorm.convert_sync_batchnorm(network)
 
 
 def _seed(*parts: int) -> int:

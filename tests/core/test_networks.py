@@ -10,6 +10,7 @@ import torch
 from mpmesh_core.engines.export import check_parity, export_onnx
 from mpmesh_core.errors import NumericalError, WeightsError
 from mpmesh_core.networks import KINDS, Network, network_class
+from mpmesh_core.networks.decoder import finer
 from mpmesh_core.networks.heatmaps import (
     Grid,
     box_centres,
@@ -20,7 +21,7 @@ from mpmesh_core.networks.heatmaps import (
 )
 from mpmesh_core.networks.mobilenet import MobileNet
 from mpmesh_core.networks.resnet import ResNet
-from mpmesh_core.networks.skeleton import EXTRA_POINTS, SkeletonConfig, SkeletonNetwork, _finer
+from mpmesh_core.networks.skeleton import EXTRA_POINTS, SkeletonConfig, SkeletonNetwork
 
 CPU = torch.device("cpu")
 SHAPES = {
@@ -206,8 +207,7 @@ class TestSkeletonNetwork:
     def test_fine_cells_lie_on_and_between_the_coarse_ones(self) -> None:
         """Untrained, the fine map leaves a sharp coarse heatmap's point where it was."""
         ramp = Grid(18, 16, 0.0).centres(CPU).expand(1, 1, 18, 18)
-        finer = _finer(ramp)[0, 0, 0]
-        torch.testing.assert_close(finer, Grid(35, 8, 0.0, ring=2).centres(CPU))
+        torch.testing.assert_close(finer(ramp)[0, 0, 0], Grid(35, 8, 0.0, ring=2).centres(CPU))
 
     def test_only_the_light_variant_has_a_fine_map(self) -> None:
         with pytest.raises(WeightsError, match="only the light variant has a fine map"):

@@ -23,8 +23,9 @@ from mpmesh_core.ik import twist_from_rotations
 from mpmesh_core.joints import COCO_KEYPOINTS, POINTS
 from mpmesh_core.networks.checkpoint import load_checkpoint, save_checkpoint
 from mpmesh_core.networks.mobilenet import MobileNet
+from mpmesh_core.networks.point_head import PointMaps
 from mpmesh_core.networks.refiner import RefinerNetwork
-from mpmesh_core.networks.skeleton import PointMaps, SkeletonConfig, SkeletonNetwork
+from mpmesh_core.networks.skeleton import SkeletonConfig, SkeletonNetwork
 from mpmesh_core.training import (
     augment,
     backbone_init,
