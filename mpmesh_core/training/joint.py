@@ -113,6 +113,10 @@ class JointTrainer(Trainer[JointTraining, dict[str, Tensor]]):
         config = self.config
         if config.size != SIZE:
             raise UsageError(f"joint training works at size={SIZE}, as the pipeline does")
+        if config.pixels != "loader" or config.awaited:
+            raise UsageError(
+                "joint training cuts whole scenes itself: leave out pixels and awaited"
+            )
         skeleton = starting_skeleton(config, self.fabric.device)
         refiner = RefinerNetwork(config.refiner)
         if config.refiner_start is not None:
@@ -174,7 +178,7 @@ class JointTrainer(Trainer[JointTraining, dict[str, Tensor]]):
     def loss_terms(self, batch: dict[str, Tensor], progress: float) -> dict[str, Tensor]:
         """L_P and L_TS, then L_Ref with `refined_` before each name."""
         batch, config = self.fabric.to_device(batch), self.config
-        found, maps, inputs, refined = self.model(*_inputs(batch))
+        found, maps, inputs, refined = self.model(*_inputs(batch, config.channels_last))
         absolute = progress >= config.absolute_from
         terms = skeleton_losses(found, maps, batch, config.weights, SIZE, absolute)
         deceive = None if self.opponent is None else self.opponent.deceive
@@ -193,7 +197,7 @@ class JointTrainer(Trainer[JointTraining, dict[str, Tensor]]):
         def runs(folder: str) -> Iterator[tuple[Any, Any, RefinerTruth]]:
             for batch in in_order(folder, size, self.body):
                 batch = self.fabric.to_device(batch)
-                _, _, inputs, refined = line(*_inputs(batch))
+                _, _, inputs, refined = line(*_inputs(batch, self.config.channels_last))
                 yield inputs, refined, _truth(batch)
 
         return {
@@ -217,8 +221,9 @@ def train_joint(config: JointTraining) -> list[Path]:
     return list(trainer.checkpoints())
 
 
-def _inputs(batch: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    image = batch["image"].float().contiguous(memory_format=torch.channels_last)
+def _inputs(batch: dict[str, Tensor], channels_last: bool) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    lie = torch.channels_last if channels_last else torch.contiguous_format
+    image = batch["image"].float().contiguous(memory_format=lie)
     return image, batch["K"], batch["context"], batch["valid"]
 
 

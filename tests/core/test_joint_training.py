@@ -154,6 +154,9 @@ class TestTraining:
         fitting = config(data, tmp_path)
         with pytest.raises(UsageError, match="16 features, the refiner reads 256"):
             JointTrainer(replace(fitting, refiner=RefinerConfig()))
+        for other in ({"pixels": "device"}, {"awaited": True}):
+            with pytest.raises(UsageError, match="leave out pixels and awaited"):
+                JointTrainer(replace(fitting, **other))
         with pytest.raises(UsageError, match="size=256"):
             JointTrainer(replace(fitting, size=128))
 
