@@ -115,7 +115,7 @@ class JointTrainer(Trainer[JointTraining, dict[str, Tensor]]):
             raise UsageError(f"joint training works at size={SIZE}, as the pipeline does")
         if config.pixels != "loader" or config.awaited:
             raise UsageError(
-                "joint training cuts whole scenes itself: leave out pixels and awaited"
+                "joint training cuts scenes itself: leave out pixels and awaited"
             )
         skeleton = starting_skeleton(config, self.fabric.device)
         refiner = RefinerNetwork(config.refiner)
