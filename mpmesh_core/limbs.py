@@ -51,7 +51,8 @@ def keep_limbs(
     Returns:
         (N, 24, 3, 3) rotations.
     """
-    refined, seen = _points(rotations, betas, body), _points(seen_rotations, seen_betas, body)
+    both = torch.cat((rotations, seen_rotations)), torch.cat((betas, seen_betas))
+    refined, seen = _points(*both, body).chunk(2)
     moves = constant(_MOVES, refined.dtype, refined.device)
     rest = body.rest_points(betas)
     target = refined + moves @ (seen - refined)
