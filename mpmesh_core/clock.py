@@ -8,6 +8,7 @@ Nothing waits; `timings` is for after the frame's last transfer.
 from __future__ import annotations
 
 import inspect
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,8 +21,8 @@ Events = dict[str, tuple[torch.cuda.Event, torch.cuda.Event]]
 _TIMES_GRAPHS = "external" in inspect.signature(torch.cuda.Event.__new__).parameters
 
 
-class StageClock:
-    """Times of the stages of one frame after another."""
+class StageClock(threading.local):
+    """Times of the stages of one frame after another, in every thread its own."""
 
     def __init__(self, device: torch.device) -> None:
         self._cuda = device.type == "cuda"

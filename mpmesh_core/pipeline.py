@@ -16,12 +16,13 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from mpmesh_core import steps
+from mpmesh_core.ahead import cores
 from mpmesh_core.body import BodyModel, load_body
 from mpmesh_core.camera import Camera
 from mpmesh_core.clock import StageClock
@@ -45,6 +46,13 @@ if TYPE_CHECKING:
     from mpmesh_core.fusing import Fuser
 
 
+class Looked(NamedTuple):
+    """One image's people, before those of the images before are known."""
+
+    result: FrameResult
+    detected: int  # people that went through the line, also those it could make nothing of
+
+
 class Pipeline:
     """People from images; one call a frame.
 
@@ -53,18 +61,27 @@ class Pipeline:
         >>> result = pipeline(image, Camera.from_fov(640, 480))  # doctest: +SKIP
     """
 
-    def __init__(self, config: PipelineConfig | None = None, keep_stages: bool = False) -> None:
+    def __init__(
+        self,
+        config: PipelineConfig | None = None,
+        keep_stages: bool = False,
+        at_once: int = 1,
+    ) -> None:
         """Load body, networks and tracker.
 
         Args:
             config: everything that can be chosen about the line.
             keep_stages: fill `Person.stages` with what the line makes on the way, for pictures.
+            at_once: how many threads will call `look` at the same time, on a CPU; the networks of
+                each then have its part of the cores.
 
         Raises:
+            UsageError: several frames at once on a GPU, or with a deadline.
             MPMeshError: weights, body or device that cannot be used; see `errors`.
         """
         self.config = config or PipelineConfig()
         self.backend, self.device = choose_backend(self.config.backend, self.config.device)
+        self.at_once = self._checked_at_once(at_once)
         self.body: BodyModel = load_body(self.config.body, gender=self.config.gender).to(
             self.device
         )
@@ -118,7 +135,7 @@ class Pipeline:
         source: str = "",
         depth: Array | None = None,
     ) -> FrameResult:
-        """Find the people of one image.
+        """Find the people of one image and follow them: `look`, then `follow`.
 
         Args:
             image: (H, W, 3) uint8 RGB.
@@ -135,6 +152,22 @@ class Pipeline:
             NumericalError: a network returned NaN for every person of the frame.
             DeviceError: out of GPU memory.
         """
+        return self.follow(self.look(image, camera, stamp, frame, source, depth), camera)
+
+    @torch.inference_mode()
+    def look(
+        self,
+        image: Array,
+        camera: Camera,
+        stamp: float = 0.0,
+        frame: int = 0,
+        source: str = "",
+        depth: Array | None = None,
+    ) -> Looked:
+        """What this image says alone; arguments and errors as of a call.
+
+        On a CPU, `at_once` threads may do this at the same time.
+        """
         self._clock.start()
         work = self._on_host if self._line is None else self._on_device
         # ONNX Runtime has threads of its own; torch's own networks need torch's.
@@ -145,16 +178,24 @@ class Pipeline:
             with self._stage("depth", on_host=True):
                 people = anchor_people(self.body, people, depth, camera)
         seen_by = camera.width, camera.height, camera.K, camera.D
-        result = FrameResult(frame, stamp, source, *seen_by, people, left_out=left_out)
+        timings = self._clock.timings()
+        result = FrameResult(frame, stamp, source, *seen_by, people, timings, left_out=left_out)
+        return Looked(result, len(numbers["scores"]))
+
+    @torch.inference_mode()
+    def follow(self, looked: Looked, camera: Camera) -> FrameResult:
+        """The same people with identities; for one image after another, in their order."""
+        result = looked.result
+        self._clock.start()
         if self.tracker is not None:
             with self._stage("track", on_host=True):
                 result = self.tracker.update(result)
         if self.smoother is not None:
             with self._stage("smooth", on_host=True):
                 result = self.smoother.update(result, camera)
-        result = replace(result, timings=self._clock.timings())
+        result = replace(result, timings=looked.result.timings | self._clock.timings())
         if self.deadline is not None and (self._line is None or self._line.steady):
-            self.deadline.learn(result.timings, len(numbers["scores"]))
+            self.deadline.learn(result.timings, looked.detected)
         return result
 
     def _on_host(self, image: Array, camera: Camera) -> tuple[dict[str, Array], tuple[str, ...]]:
@@ -266,14 +307,27 @@ class Pipeline:
             return None
         return Smoother(load_body(self.config.body, gender=self.config.gender))
 
+    def _checked_at_once(self, at_once: int) -> int:
+        if at_once < 1:
+            raise UsageError(f"frames at once must be 1 or more, got {at_once}")
+        if at_once > 1 and (self.device.type != "cpu" or self.config.deadline_ms is not None):
+            raise UsageError("several frames at once: on a CPU only, and without a deadline")
+        return at_once
+
+    @property
+    def _threads(self) -> int:
+        """CPU threads of a network; 0: all cores."""
+        return 0 if self.at_once == 1 else max(1, cores() // self.at_once)
+
     def _load_engine(self, name: str) -> Engine:
         path = weights_path(name, self.config.variant, self.config.weights)
-        return load_engine(name, path, self.backend, self.device, self.config.max_people)
+        limits = self.config.max_people, self._threads
+        return load_engine(name, path, self.backend, self.device, *limits)
 
     def _load_detector(self) -> Detector:
         threshold, most = self.config.score_threshold, self.config.max_people
         if self.config.detector is not None:
-            return load_detector(self.config.detector, most, threshold)
+            return load_detector(self.config.detector, most, threshold, self._threads)
         engine = self._load_engine("detector")
         if self.device.type == "cpu":
             return load_detector(engine, most, threshold)

@@ -11,12 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
+from mpmesh_core.ahead import work_ahead
 from mpmesh_core.camera import Camera
 from mpmesh_core.errors import InputError, MPMeshError, UsageError
-from mpmesh_core.pipeline import Pipeline
+from mpmesh_core.pipeline import Looked, Pipeline
 from mpmesh_core.run_outputs import RunConfig, RunOutputs
 from mpmesh_core.sources import BadFrame, Frame, Source
 from mpmesh_core.stage_output import FOLDERS
@@ -92,9 +94,12 @@ def run_sources(
         for source in sources:
             pipeline.start(source.sequence)
             outputs.start(source)
-            for frame in source:
+            look = partial(_look, pipeline, config, summary)
+            numbered = enumerate(source, summary.frames + len(summary.bad))
+            for (_, frame), looked in work_ahead(look, numbered, pipeline.at_once):
                 try:
-                    picture, camera, result = run_frame(frame, pipeline, config, summary)
+                    picture, camera, people = looked()
+                    result = pipeline.follow(people, camera)
                 except MPMeshError as error:
                     summary.bad.append(BadFrame(frame.index, frame.source, str(error)))
                     tell(summary.bad[-1])
@@ -140,6 +145,19 @@ def run_frame(
     Raises:
         MPMeshError: it cannot be used.
     """
+    numbered = summary.frames + len(summary.bad), frame
+    picture, camera, people = _look(pipeline, rule, summary, numbered)
+    return picture, camera, pipeline.follow(people, camera)
+
+
+def _look(
+    pipeline: Pipeline,
+    rule: CameraRule,
+    summary: RunSummary,
+    numbered: tuple[int, Frame | BadFrame],
+) -> tuple[Frame, Camera, Looked]:
+    """The part of `run_frame` that needs no frame before; also in several threads."""
+    number, frame = numbered
     if isinstance(frame, BadFrame):
         raise InputError(frame.reason)
     height, width = frame.image.shape[:2]
@@ -149,8 +167,8 @@ def run_frame(
         camera = Camera.from_fov(width, height, rule.fov)
     if (camera.width, camera.height) != (width, height):
         raise InputError(_size_message(camera, width, height))
-    number = summary.frames + len(summary.bad)
-    return frame, camera, pipeline(frame.image, camera, frame.stamp, number, frame.source)
+    people = pipeline.look(frame.image, camera, frame.stamp, number, frame.source)
+    return frame, camera, people
 
 
 def _size_message(camera: Camera, width: int, height: int) -> str:

@@ -68,7 +68,8 @@ def bench(
             fuse=fuse,
             max_people=max([32, *(people or [])]),
         )
-        line = dict(_rows(pipeline, sizes, people or [], runs))
+        ahead = _frames_at_once(pipeline)
+        line = dict(_rows(pipeline, ahead, sizes, people or [], runs))
         console.print(_line_table(line, f"{pipeline.backend} on {pipeline.device}, {_machine()}"))
         figures: dict[str, object] = {"machine": _machine(), "line": line}
         if geometry:
@@ -86,27 +87,51 @@ def _size(text: str) -> tuple[int, int]:
     return int(width), int(height)
 
 
+def _frames_at_once(pipeline: Pipeline) -> Pipeline | None:
+    """The same line for a frame a core; None where frames go through it one by one."""
+    from mpmesh_core.ahead import MOST, cores
+    from mpmesh_core.pipeline import Pipeline
+
+    at_once = min(cores(), MOST)
+    if pipeline.device.type != "cpu" or at_once == 1:
+        return None
+    return Pipeline(pipeline.config, at_once=at_once)
+
+
 def _rows(
-    pipeline: Pipeline, sizes: list[tuple[int, int]], people: list[int], runs: int
+    pipeline: Pipeline,
+    ahead: Pipeline | None,
+    sizes: list[tuple[int, int]],
+    people: list[int],
+    runs: int,
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Names and figures of every size and number of people."""
-    from mpmesh_core.evaluation.latency import count_copies, fix_people, spread_boxes, time_frames
+    from mpmesh_core.evaluation.latency import (
+        count_copies,
+        fix_people,
+        frame_rate,
+        spread_boxes,
+        time_frames,
+    )
     from mpmesh_core.training.synthetic.demo_clip import demo_clip
 
     described = f"{pipeline.config.variant} {pipeline.backend} {pipeline.device.type}"
-    detector = pipeline.detector
+    detectors = [(line, line.detector) for line in (pipeline, ahead) if line is not None]
     for width, height in sizes:
         scenes = list(demo_clip(frames=30 if width * height < 10**6 else 2, size=(width, height)))
         images, camera = [scene.image for scene in scenes], scenes[0].camera
         counts: list[int | None] = [*people] or [None]
         for count in counts:
             pipeline.start()
-            pipeline.detector = detector
-            if count is not None:
-                pipeline.detector = fix_people(detector, spread_boxes(count, width, height))
+            for line, detector in detectors:
+                line.detector = detector
+                if count is not None:
+                    line.detector = fix_people(detector, spread_boxes(count, width, height))
             row = asdict(time_frames(pipeline, images, camera, runs))
             if pipeline.device.type == "cuda":
                 row |= count_copies(pipeline, images[0], camera)
+            if ahead is not None:
+                row["fps_at_once"] = frame_rate(ahead, images, camera, runs)
             found = "people found" if count is None else f"{count} people"
             yield f"{described} {width}x{height} {found}", row
 
@@ -129,15 +154,16 @@ def _line_table(rows: Rows, title: str) -> Table:
     table = Table(title=f"whole line in ms, {title}")
     columns = {"p50": ".1f", "p95": ".1f", "p99": ".1f", "fps": ".1f", "people": ".1f"}
     columns |= {"memory_mb": ".0f"}
-    extra = [
-        name for name in ("up", "down", "kernels") if any(name in row for row in rows.values())
-    ]
+    measured = {name for row in rows.values() for name in row}
+    some = {"fps_at_once": ".1f", "up": "g", "down": "g", "kernels": "g"}
+    extra = {name: style for name, style in some.items() if name in measured}
     for column in ("what", *columns, *extra, "stages p50"):
         table.add_column(column)
     for name, row in rows.items():
         stages = " ".join(f"{stage} {ms:.1f}" for stage, ms in row["stages"].items())
         values = [f"{row[key]:{style}}" for key, style in columns.items()]
-        table.add_row(name, *values, *(f"{row.get(key, 0):g}" for key in extra), stages)
+        values += [f"{row.get(key, 0):{style}}" for key, style in extra.items()]
+        table.add_row(name, *values, stages)
     return table
 
 

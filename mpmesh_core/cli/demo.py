@@ -32,13 +32,14 @@ def demo(
     from mpmesh_core.evaluation.clip import compare_clip, posed_truths
     from mpmesh_core.evaluation.summaries import clip_report
     from mpmesh_core.outputs import read_results
+    from mpmesh_core.pipeline import Pipeline
     from mpmesh_core.progress import run_with_progress
     from mpmesh_core.run_outputs import RunConfig
     from mpmesh_core.showcase import write_showcase
     from mpmesh_core.training.synthetic.clip_source import ClipSource
     from mpmesh_core.training.synthetic.demo_clip import FPS, demo_clip
 
-    pipeline = options.load_pipeline(
+    config = options.pipeline_config(
         backend=backend,
         device=device,
         weights=weights,
@@ -49,7 +50,9 @@ def demo(
     )
     with Console().status("rendering the clip"):
         scenes = list(demo_clip(frames=max(3, round(seconds * FPS))))
-    summary = run_with_progress([ClipSource(scenes, FPS)], pipeline, RunConfig(folder=output))
+    clip = ClipSource(scenes, FPS)
+    pipeline = Pipeline(config, at_once=options.frames_at_once(0, config, [clip]))
+    summary = run_with_progress([clip], pipeline, RunConfig(folder=output))
     results = read_results(output)
     report = compare_clip(results, posed_truths(scenes, pipeline.body), pipeline.body)
     show_report(clip_report(report), None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,7 @@ from mpmesh_core.errors import UsageError
 
 if TYPE_CHECKING:
     from mpmesh_core.pipeline import Pipeline, PipelineConfig
+    from mpmesh_core.sources import Source
 
 Backend = Annotated[str, typer.Option(help="auto, tensorrt, torch or onnxruntime.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
@@ -46,6 +48,14 @@ DeadlineMs = Annotated[
     typer.Option(
         "--deadline",
         help="Milliseconds for a frame: gives up vertices, refiner, then the farthest people.",
+    ),
+]
+AtOnce = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        help="Frames in the line at the same time, on a CPU; 0: one a core where frames wait, one"
+        " for cameras and with --deadline.",
     ),
 ]
 DataFolder = Annotated[
@@ -89,6 +99,21 @@ def pipeline_config(**values: object) -> PipelineConfig:
         first = error.errors()[0]
         name = "--" + str(first["loc"][0]).removesuffix("_ms").replace("_", "-")
         raise UsageError(f"{name} {first['input']!r}: {first['msg'].lower()}") from None
+
+
+def frames_at_once(asked: int, config: PipelineConfig, sources: Sequence[Source]) -> int:
+    """What `--at-once` means for these sources."""
+    from mpmesh_core.ahead import MOST, cores
+    from mpmesh_core.engines import choose_backend
+
+    if asked:
+        return asked
+    _, device = choose_backend(config.backend, config.device)
+    live = any(source.kind == "camera" for source in sources)
+    if live or device.type != "cpu" or config.deadline_ms is not None:
+        return 1
+    longest = max(MOST if source.length is None else source.length for source in sources)
+    return max(1, min(cores(), MOST, longest))
 
 
 def write_json(path: Path, figures: object) -> None:

@@ -40,6 +40,7 @@ def run(
     smooth: Annotated[bool, typer.Option("--smooth", help="Quieter bodies on videos.")] = False,
     mesh: Annotated[bool, typer.Option("--mesh", help="Write vertices (meshes/).")] = False,
     deadline: options.DeadlineMs = None,
+    at_once: options.AtOnce = 0,
     overlay: Annotated[bool, typer.Option("--overlay/--no-overlay", help="Write pictures.")] = True,
     stages: Annotated[
         bool, typer.Option("--stages", help="Draw every stage of the line (stages/).")
@@ -106,5 +107,6 @@ def run(
         mesh=mesh,
         deadline_ms=deadline,
     )
-    pipeline = Pipeline(chosen, keep_stages=stages or attention)
+    frames = options.frames_at_once(at_once, chosen, opened)
+    pipeline = Pipeline(chosen, keep_stages=stages or attention, at_once=frames)
     run_with_progress(opened, pipeline, config, fov_given=fov is not None)

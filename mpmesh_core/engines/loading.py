@@ -70,7 +70,12 @@ def _choose_device(device: str, backend: str) -> torch.device:
 
 
 def load_engine(
-    name: str, checkpoint: Path, backend: str, device: torch.device, max_people: int = 32
+    name: str,
+    checkpoint: Path,
+    backend: str,
+    device: torch.device,
+    max_people: int = 32,
+    threads: int = 0,
 ) -> Engine:
     """Make the engine of one network.
 
@@ -80,6 +85,7 @@ def load_engine(
         backend: as `choose_backend` returned it.
         device: likewise.
         max_people: the largest batch, for backends that have to know it.
+        threads: CPU threads of ONNX Runtime, 0 for as many as there are cores.
 
     Raises:
         WeightsError, MissingFileError: an unusable checkpoint.
@@ -89,7 +95,7 @@ def load_engine(
         from mpmesh_core.engines.onnx_cache import cached_onnx
         from mpmesh_core.engines.onnxruntime import OnnxRuntimeEngine
 
-        return OnnxRuntimeEngine(name, cached_onnx(name, checkpoint))
+        return OnnxRuntimeEngine(name, cached_onnx(name, checkpoint), threads)
     if backend == "tensorrt":
         from mpmesh_core.engines.tensorrt_loading import load_tensorrt
 

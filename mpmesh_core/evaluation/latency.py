@@ -19,12 +19,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from mpmesh_core.ahead import work_ahead
 from mpmesh_core.camera import Camera
 from mpmesh_core.detect import Detector
 from mpmesh_core.networks.checkpoint import save_checkpoint
 from mpmesh_core.networks.refiner import RefinerConfig, RefinerNetwork
 from mpmesh_core.networks.skeleton import SkeletonConfig, SkeletonNetwork
-from mpmesh_core.pipeline import Pipeline
+from mpmesh_core.pipeline import Looked, Pipeline
 from mpmesh_core.tensor_detector import Found, TensorDetector
 from mpmesh_core.types import Array, Detections
 from mpmesh_core.weights import weights_path
@@ -128,6 +129,22 @@ def time_frames(pipeline: Pipeline, images: Sequence[Array], camera: Camera, run
     )
     fps = 1e3 / float(np.mean(samples))
     return Latency(p50, p95, p99, fps, runs, float(np.mean(seen)), memory, stages)
+
+
+def frame_rate(pipeline: Pipeline, images: Sequence[Array], camera: Camera, runs: int) -> float:
+    """Frames a second where they wait, `pipeline.at_once` in the line; measured after a warm-up."""
+
+    def look(index: int) -> Looked:
+        return pipeline.look(images[index % len(images)], camera, stamp=index / 30, frame=index)
+
+    seconds = 0.0
+    for _ in range(2):
+        pipeline.start()
+        begun = time.perf_counter()
+        for _, looked in work_ahead(look, range(runs), pipeline.at_once):
+            pipeline.follow(looked(), camera)
+        seconds = time.perf_counter() - begun
+    return runs / seconds
 
 
 def peak_memory_mb() -> float:

@@ -114,9 +114,7 @@ class JointTrainer(Trainer[JointTraining, dict[str, Tensor]]):
         if config.size != SIZE:
             raise UsageError(f"joint training works at size={SIZE}, as the pipeline does")
         if config.pixels != "loader" or config.awaited:
-            raise UsageError(
-                "joint training cuts scenes itself: leave out pixels and awaited"
-            )
+            raise UsageError("joint training cuts scenes itself: leave out pixels and awaited")
         skeleton = starting_skeleton(config, self.fabric.device)
         refiner = RefinerNetwork(config.refiner)
         if config.refiner_start is not None:

@@ -16,7 +16,7 @@ from mpmesh_core.body import BodyModel, load_body
 from mpmesh_core.camera import Camera
 from mpmesh_core.errors import InputError, NumericalError
 from mpmesh_core.outputs import read_results
-from mpmesh_core.pipeline import Pipeline
+from mpmesh_core.pipeline import Looked, Pipeline
 from mpmesh_core.progress import run_with_progress, summary_table
 from mpmesh_core.run_outputs import RunConfig
 from mpmesh_core.runner import RunSummary
@@ -37,25 +37,33 @@ class FakePipeline:
 
     backend, device = "fake", "cpu"
 
-    def __init__(self, body: BodyModel, fail: set[int] | None = None, stop: int = -1) -> None:
-        self.body, self.faces = body, body.faces.numpy()
+    def __init__(
+        self,
+        body: BodyModel,
+        fail: set[int] | None = None,
+        stop: int = -1,
+        at_once: int = 1,
+    ) -> None:
+        self.body, self.faces, self.at_once = body, body.faces.numpy(), at_once
         self.fail, self.stop, self.starts = fail or set(), stop, 0
 
     def start(self, sequence: bool = True) -> None:
         self.starts += 1
 
-    def __call__(
+    def look(
         self, image: Array, camera: Camera, stamp: float = 0.0, frame: int = 0, source: str = ""
-    ) -> FrameResult:
+    ) -> Looked:
         if frame == self.stop:
             raise KeyboardInterrupt
         if frame in self.fail:
             raise NumericalError(f"frame {frame} went wrong")
         people = [standing_person(self.body, camera, 0.1 * frame, 3.0)]
         timings = {"detect": 1.0 + frame, "skeleton": 2.0}
-        return FrameResult(
-            frame, stamp, source, camera.width, camera.height, camera.K, camera.D, people, timings
-        )
+        seen_by = camera.width, camera.height, camera.K, camera.D
+        return Looked(FrameResult(frame, stamp, source, *seen_by, people, timings), 1)
+
+    def follow(self, looked: Looked, camera: Camera) -> FrameResult:
+        return looked.result
 
 
 class Pictures:
@@ -87,18 +95,20 @@ def run(source: Any, pipeline: Any, folder: Path, **options: Any) -> tuple[RunSu
 
 
 class TestRun:
+    @pytest.mark.parametrize("at_once", [1, 3])
     def test_bad_frames_are_counted_and_the_run_goes_on(
-        self, body: BodyModel, tmp_path: Path
+        self, body: BodyModel, tmp_path: Path, at_once: int
     ) -> None:
-        pipeline = FakePipeline(body, fail={4})
+        pipeline = FakePipeline(body, fail={4}, at_once=at_once)
         summary, shown = run(Pictures(6, broken={1}), pipeline, tmp_path)
         assert (summary.frames, len(summary.bad)) == (4, 2)
         assert [result.frame for result in read_results(tmp_path)] == [0, 2, 3, 5]
         assert "picture 1 is broken" in shown and "frame 4 went wrong" in shown
         assert len(list(open_source(str(tmp_path / "overlay.mp4")))) == 4
 
-    def test_interrupted(self, body: BodyModel, tmp_path: Path) -> None:
-        _, shown = run(Pictures(9), FakePipeline(body, stop=3), tmp_path)
+    @pytest.mark.parametrize("at_once", [1, 3])
+    def test_interrupted(self, body: BodyModel, tmp_path: Path, at_once: int) -> None:
+        _, shown = run(Pictures(9), FakePipeline(body, stop=3, at_once=at_once), tmp_path)
         assert "stopped" in shown and "frames" in shown
         assert [result.frame for result in read_results(tmp_path)] == [0, 1, 2]
         assert len(list(open_source(str(tmp_path / "overlay.mp4")))) == 3
