@@ -17,18 +17,17 @@ import torch
 from torch import Tensor, nn
 
 from mpmesh_core.body import BodyModel, load_body
-from mpmesh_core.crop import CropCameras
 from mpmesh_core.errors import UsageError
 from mpmesh_core.networks.checkpoint import load_network
 from mpmesh_core.networks.point_head import PointMaps
 from mpmesh_core.networks.refiner import CAMERA_START, RefinerConfig, RefinerNetwork
 from mpmesh_core.networks.skeleton import SkeletonNetwork
-from mpmesh_core.pose import absolute_points, solve_pose
 from mpmesh_core.refine import pose6d_from_rotations
 from mpmesh_core.training.adversary import Adversary, make_adversary
 from mpmesh_core.training.joint_data import SceneBatches, in_order
 from mpmesh_core.training.loading import from_step
 from mpmesh_core.training.losses import RefinerLossWeights, RefinerTruth, refiner_losses
+from mpmesh_core.training.posed import pose_body
 from mpmesh_core.training.refiner import mean_errors, refiner_groups
 from mpmesh_core.training.refiner_data import TRUTH
 from mpmesh_core.training.skeleton import (
@@ -39,7 +38,6 @@ from mpmesh_core.training.skeleton import (
 )
 from mpmesh_core.training.skeleton_losses import skeleton_losses
 from mpmesh_core.training.trainer import Trainer
-from mpmesh_core.types import Skeletons
 
 SIZE = 256  # side of the crops [px], as in the pipeline
 
@@ -89,16 +87,13 @@ class _Line(nn.Module):
 
     def _pose(self, found: dict[str, Tensor], K: Tensor, people: int) -> dict[str, Tensor]:
         """What placement and inverse kinematics make of the first people, for the refiner."""
-        with torch.autocast(K.device.type, enabled=False):  # half precision loses centimetres
-            skeletons = Skeletons(**{name: value[:people] for name, value in found.items()})
-            straight = torch.eye(3, device=K.device).expand(people, 3, 3)
-            crops = CropCameras(K[:people], straight, SIZE, torch.ones(people) > 0)
-            pose = solve_pose(absolute_points(skeletons, crops), skeletons, self.body)
+        first = {name: value[:people] for name, value in found.items()}
+        pose = pose_body(first, K[:people], self.body, SIZE)
         return {
-            "features": skeletons.features,
-            "heatmaps": skeletons.heatmaps,
+            "features": first["features"],
+            "heatmaps": first["heatmaps"],
             "pose6d": pose6d_from_rotations(pose.rotations),
-            "betas": skeletons.betas,
+            "betas": first["betas"],
             "camera": K.new_tensor(CAMERA_START).expand(people, 3),
         }
 

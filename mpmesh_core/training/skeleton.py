@@ -10,6 +10,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
+from mpmesh_core.body import load_body
 from mpmesh_core.errors import UsageError
 from mpmesh_core.networks.checkpoint import load_network
 from mpmesh_core.networks.mobilenet import MobileNet
@@ -18,6 +19,7 @@ from mpmesh_core.networks.skeleton import SkeletonConfig, SkeletonNetwork
 from mpmesh_core.training.augment import AugmentConfig
 from mpmesh_core.training.device_crops import DeviceCrops
 from mpmesh_core.training.loading import from_step
+from mpmesh_core.training.posed import posed_loss
 from mpmesh_core.training.skeleton_batches import Batches
 from mpmesh_core.training.skeleton_data import LABELS, PeopleStore
 from mpmesh_core.training.skeleton_losses import LossWeights, skeleton_losses
@@ -33,7 +35,7 @@ class SkeletonTraining(TrainingRun):
     network: SkeletonConfig = field(default_factory=SkeletonConfig)
     start: str | None = None  # checkpoint to start from
     size: int = 256  # side of the crops [px]; smaller trains faster
-    head_rate: float = 4e-3  # highest learning rate of decoder and heatmap heads
+    head_rate: float = 4e-3  # highest learning rate of decoder and heatmap heads; 0: frozen
     joint_rate: float = 1e-3  # of the joint head: transformers bear less
     frozen_stages: int = 2  # of the light backbone, which keep their starting weights
     absolute_from: float = 0.6  # part of the schedule before the absolute loss counts
@@ -102,6 +104,7 @@ class SkeletonTrainer(Trainer[SkeletonTraining, dict[str, Tensor]]):
             )
         self._batches = Batches(self.config, self.fabric.global_rank, self.fabric.world_size)
         self._crops = DeviceCrops(self.fabric.device)
+        self._body = load_body().to(self.fabric.device) if config.weights.posed else None
 
     def train_mode(self) -> None:
         """Training mode, but for what is frozen."""
@@ -123,7 +126,11 @@ class SkeletonTrainer(Trainer[SkeletonTraining, dict[str, Tensor]]):
         lie = torch.channels_last if self.config.channels_last else torch.contiguous_format
         found, maps = self.model(image.contiguous(memory_format=lie))
         absolute = progress >= self.config.absolute_from
-        return skeleton_losses(found, maps, batch, self.config.weights, self.config.size, absolute)
+        weights, size = self.config.weights, self.config.size
+        terms = skeleton_losses(found, maps, batch, weights, size, absolute)
+        if self._body is not None:
+            terms["posed"] = posed_loss(found, batch, self._body, size) * weights.posed
+        return terms
 
     def _pictures(self, batch: dict[str, Tensor]) -> Tensor:
         """Crops (N, 3, S, S) on the device."""
@@ -166,6 +173,9 @@ def starting_skeleton(config: SkeletonTraining, device: torch.device) -> Skeleto
     else:
         network = load_network(config.start, SkeletonNetwork)
     network.to(device)
+    if not config.head_rate:
+        for name, part in network.named_children():
+            part.requires_grad_(name in ("backbone", "joints"))
     if config.channels_last:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     freeze_early(network, config.frozen_stages)

@@ -45,6 +45,7 @@ class LossWeights:
     absolute: float = 0.1  # first; not before `SkeletonTraining.absolute_from`
     twist: float = 0.2  # eq. 9
     shape: float = 0.1  # eq. 10
+    posed: float = 0.0  # the relative term again, of the body after inverse kinematics
     likelihood: float = 0.02  # of the 2D errors under the predicted scale
     spread: float = 0.1  # of heatmaps around the true points
     extra: float = 0.5  # on all terms of the training-only conventions
