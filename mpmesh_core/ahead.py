@@ -33,6 +33,11 @@ def cores() -> int:
         return os.cpu_count() or 1
 
 
+def one_a_core() -> int:
+    """Frames at once where every core takes one."""
+    return min(cores(), MOST)
+
+
 def work_ahead(
     work: Callable[[Item], Result], items: Iterable[Item], at_once: int
 ) -> Iterator[tuple[Item, Callable[[], Result]]]:

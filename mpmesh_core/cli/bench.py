@@ -89,10 +89,10 @@ def _size(text: str) -> tuple[int, int]:
 
 def _frames_at_once(pipeline: Pipeline) -> Pipeline | None:
     """The same line for a frame a core; None where frames go through it one by one."""
-    from mpmesh_core.ahead import MOST, cores
+    from mpmesh_core.ahead import one_a_core
     from mpmesh_core.pipeline import Pipeline
 
-    at_once = min(cores(), MOST)
+    at_once = one_a_core()
     if pipeline.device.type != "cpu" or at_once == 1:
         return None
     return Pipeline(pipeline.config, at_once=at_once)

@@ -103,7 +103,7 @@ def pipeline_config(**values: object) -> PipelineConfig:
 
 def frames_at_once(asked: int, config: PipelineConfig, sources: Sequence[Source]) -> int:
     """What `--at-once` means for these sources."""
-    from mpmesh_core.ahead import MOST, cores
+    from mpmesh_core.ahead import one_a_core
     from mpmesh_core.engines import choose_backend
 
     if asked:
@@ -112,8 +112,9 @@ def frames_at_once(asked: int, config: PipelineConfig, sources: Sequence[Source]
     live = any(source.kind == "camera" for source in sources)
     if live or device.type != "cpu" or config.deadline_ms is not None:
         return 1
-    longest = max(MOST if source.length is None else source.length for source in sources)
-    return max(1, min(cores(), MOST, longest))
+    most = one_a_core()
+    longest = max(most if source.length is None else source.length for source in sources)
+    return max(1, min(most, longest))
 
 
 def write_json(path: Path, figures: object) -> None:

@@ -101,7 +101,7 @@ class ConvNorm(nn.Sequential):
         """(N, inputs, H, W) -> (N, outputs, H / stride, W / stride)."""
         if not self.training or self.norm.training:
             return super().forward(x)
-        # A norm that is frozen while the rest learns goes into the convolution: a third less to do.
+        # A norm that is frozen while the rest learns goes into the convolution: a pass less.
         mean, variance = self.norm.running_mean, self.norm.running_var
         assert mean is not None
         assert variance is not None
