@@ -25,7 +25,7 @@ from mpmesh_core.placement import (
 )
 from mpmesh_core.types import Bodies, Skeletons
 
-IMAGE_TRUST = 6.0  # points of at least this part (1 / 6) of full confidence stand where seen
+IMAGE_TRUST = 3.0  # points of at least this part (1 / 3) of full confidence stand where seen
 RAMP = 16 / 256  # of the crop's side: so far from the field of view's border points count wholly
 # Networks that are unsure say small skeletons, in space and in the picture: a body of full size
 # would be put too far away. This part of the difference (in logarithms) leaves held-out synthetic

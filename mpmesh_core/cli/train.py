@@ -137,6 +137,18 @@ def skeleton(settings: Settings = None, config: Config = None) -> None:
     typer.echo(train_skeleton(read_settings(SkeletonTraining, config, settings or ())))
 
 
+@app.command("head")
+def head(settings: Settings = None, config: Config = None) -> None:
+    """Train the skeleton network's joint head alone, through inverse kinematics.
+
+    Example: mpmesh train head -c configs/light/head.yaml
+    """
+    from mpmesh_core.training.head import HeadTraining, train_head
+    from mpmesh_core.training.settings import read_settings
+
+    typer.echo(train_head(read_settings(HeadTraining, config, settings or ())))
+
+
 @app.command("refiner")
 def refiner(settings: Settings = None, config: Config = None) -> None:
     """Train the refiner on outputs of the skeleton network.

@@ -1,7 +1,6 @@
 """joint_head: what the heatmaps' points say together (f^TS of the paper, and a second look at f^P).
 
-In   decoded (N, C1, G, G) and features (N, C2, S, S), with heatmaps (N, 29, ...) on both grids;
-     points3d (N, 29, 3) [m, pelvis-relative], points2d (N, 29, 2) [crop px], log_scale (N, 29)
+In   JointTokens: the points as the heatmaps have them, and what the maps say under each
 Out  JointReading: corrections of points3d, points2d and log_scale, twist (N, 23, 2), betas (N, 10)
 
 A heatmap sees one point at a time, so where depth is uncertain it shrinks towards the middle. Here
@@ -23,6 +22,17 @@ TWISTS = 23
 _HALF_CROP = 128.0  # [px]
 _METRES, _PIXELS = 0.2, 12.0  # what an output of 1 means
 _HEADS, _HEAD_DIM = 4, 48
+
+
+class JointTokens(NamedTuple):
+    """What the joint head reads of N crops."""
+
+    under: Tensor  # (N, 29, C1 + C2) mean of decoder map and features under each point's heatmap
+    whole: Tensor  # (N, C2) mean of the features
+    points3d: Tensor  # (N, 29, 3) [m], pelvis-relative
+    points2d: Tensor  # (N, 29, 2) [crop px]
+    log_scale: Tensor  # (N, 29) log of the expected 2D error [px]
+    under_fine: Tensor | None  # (N, 29, fine) mean of the fine map, where there is one
 
 
 class JointReading(NamedTuple):
@@ -64,30 +74,20 @@ class JointHead(nn.Module):
             nn.init.zeros_(last.weight)
             nn.init.zeros_(last.bias)
 
-    def forward(
-        self,
-        under: Tensor,
-        features: Tensor,
-        points3d: Tensor,
-        points2d: Tensor,
-        log_scale: Tensor,
-        under_fine: Tensor | None = None,
-    ) -> JointReading:
-        """Read the points.
-
-        Args:
-            under: (N, 29, C1 + C2) mean of the maps under each point's heatmap.
-            features: (N, C2, S, S).
-            points3d, points2d, log_scale: see the module.
-            under_fine: (N, 29, fine) mean of the fine map, where there is one.
-        """
+    def forward(self, read: JointTokens) -> JointReading:
+        """Let the points agree."""
         place = torch.cat(
-            (points3d / _METRES, points2d / _HALF_CROP - 1, log_scale.unsqueeze(-1)), -1
+            (
+                read.points3d / _METRES,
+                read.points2d / _HALF_CROP - 1,
+                read.log_scale.unsqueeze(-1),
+            ),
+            -1,
         )
-        whole = self.whole(features.mean((2, 3)).float())
-        tokens = self.local(under) + self.place(place) + self.name + whole.unsqueeze(1)
+        tokens = self.local(read.under) + self.place(place) + self.name
+        tokens = tokens + self.whole(read.whole).unsqueeze(1)
         if self.fine is not None:
-            tokens = tokens + self.fine(under_fine)
+            tokens = tokens + self.fine(read.under_fine)
         for layer in self.layers:
             tokens = layer(tokens)
         tokens = self.norm(tokens)

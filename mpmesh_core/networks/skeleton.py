@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from mpmesh_core.errors import WeightsError
 from mpmesh_core.networks.decoder import FINE_RING, DecodedMaps, Decoder, FineMap
 from mpmesh_core.networks.heatmaps import Grid
-from mpmesh_core.networks.joint_head import POINTS, JointHead
+from mpmesh_core.networks.joint_head import POINTS, JointHead, JointTokens
 from mpmesh_core.networks.mobilenet import LAYOUTS, ConvNorm, MobileNet
 from mpmesh_core.networks.point_head import PointHead, PointMaps
 from mpmesh_core.networks.resnet import Layout, ResNet
@@ -136,30 +136,49 @@ class SkeletonNetwork(nn.Module):
         """What `forward` returns, the points' maps, and what `extra_points` reads."""
         features, decoded = self._look(image / 127.5 - 1.0)
         maps = self.head(decoded.coarse, decoded.fine, self._centres(decoded))
-        points3d = maps.points3d - maps.points3d[:, :1]
-        on_coarse, on_features = self._fold(maps.heatmaps, decoded, features)
-        # Heatmaps learn from their own losses alone; the head's go into the features.
-        under = torch.cat((_under(on_coarse, decoded.coarse), _under(on_features, features)), -1)
-        reading = self.joints(
-            under,
-            features,
-            points3d.detach(),
-            maps.points2d.detach(),
-            maps.log_scale.detach(),
-            None if decoded.fine is None else _under(maps.heatmaps, decoded.fine),
-        )
-        points3d = points3d.detach() + reading.shift3d
-        log_scale = (maps.log_scale.detach() + reading.log_scale).clamp(-1, 7)
-        found = {
+        tokens, on_features = self._tokens(maps, decoded, features)
+        found = self.conclude(tokens)
+        found |= {"features": features.float(), "heatmaps": on_features[:, :JOINTS]}
+        return found, maps, decoded
+
+    def tokens(self, image: Tensor) -> JointTokens:
+        """What the joint head reads of crops, for training it alone."""
+        features, decoded = self._look(image / 127.5 - 1.0)
+        maps = self.head(decoded.coarse, decoded.fine, self._centres(decoded))
+        return self._tokens(maps, decoded, features)[0]
+
+    def conclude(self, tokens: JointTokens) -> dict[str, Tensor]:
+        """The outputs that the joint head has the last word on."""
+        reading = self.joints(tokens)
+        points3d = tokens.points3d + reading.shift3d
+        log_scale = (tokens.log_scale + reading.log_scale).clamp(-1, 7)
+        return {
             "points3d": points3d - points3d[:, :1],
-            "points2d": maps.points2d.detach() + reading.shift2d,
+            "points2d": tokens.points2d + reading.shift2d,
             "confidence": CONFIDENCE_SCALE_PX / (CONFIDENCE_SCALE_PX + log_scale.exp()),
             "twist": reading.twist,
             "betas": reading.betas,
-            "features": features.float(),
-            "heatmaps": on_features[:, :JOINTS],
         }
-        return found, maps, decoded
+
+    def _tokens(
+        self, maps: PointMaps, decoded: DecodedMaps, features: Tensor
+    ) -> tuple[JointTokens, Tensor]:
+        """What the joint head reads, and the heatmaps (N, 29, S, S) on the features' cells.
+
+        Heatmaps learn from their own losses alone; the joint head's go into the features.
+        """
+        on_coarse, on_features = self._fold(maps.heatmaps, decoded, features)
+        points3d = maps.points3d.detach()
+        under = torch.cat((_under(on_coarse, decoded.coarse), _under(on_features, features)), -1)
+        tokens = JointTokens(
+            under=under,
+            whole=features.mean((2, 3)).float(),
+            points3d=points3d - points3d[:, :1],
+            points2d=maps.points2d.detach(),
+            log_scale=maps.log_scale.detach(),
+            under_fine=None if decoded.fine is None else _under(maps.heatmaps, decoded.fine),
+        )
+        return tokens, on_features
 
     def extra_points(self, decoded: DecodedMaps) -> dict[str, PointMaps]:
         """Points of the training-only conventions, from the decoder's maps."""

@@ -19,7 +19,7 @@ from mpmesh_core.networks.skeleton import SkeletonConfig, SkeletonNetwork
 from mpmesh_core.training.augment import AugmentConfig
 from mpmesh_core.training.device_crops import DeviceCrops
 from mpmesh_core.training.loading import from_step
-from mpmesh_core.training.posed import posed_loss
+from mpmesh_core.training.posed import posed_losses
 from mpmesh_core.training.skeleton_batches import Batches
 from mpmesh_core.training.skeleton_data import LABELS, PeopleStore
 from mpmesh_core.training.skeleton_losses import LossWeights, skeleton_losses
@@ -104,7 +104,8 @@ class SkeletonTrainer(Trainer[SkeletonTraining, dict[str, Tensor]]):
             )
         self._batches = Batches(self.config, self.fabric.global_rank, self.fabric.world_size)
         self._crops = DeviceCrops(self.fabric.device)
-        self._body = load_body().to(self.fabric.device) if config.weights.posed else None
+        posed = config.weights.posed or config.weights.standing
+        self._body = load_body().to(self.fabric.device) if posed else None
 
     def train_mode(self) -> None:
         """Training mode, but for what is frozen."""
@@ -129,7 +130,8 @@ class SkeletonTrainer(Trainer[SkeletonTraining, dict[str, Tensor]]):
         weights, size = self.config.weights, self.config.size
         terms = skeleton_losses(found, maps, batch, weights, size, absolute)
         if self._body is not None:
-            terms["posed"] = posed_loss(found, batch, self._body, size) * weights.posed
+            posed = posed_losses(found, batch, self._body, size)
+            terms |= {name: getattr(weights, name) * value for name, value in posed.items()}
         return terms
 
     def _pictures(self, batch: dict[str, Tensor]) -> Tensor:

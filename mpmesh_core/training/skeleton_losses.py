@@ -45,7 +45,8 @@ class LossWeights:
     absolute: float = 0.1  # first; not before `SkeletonTraining.absolute_from`
     twist: float = 0.2  # eq. 9
     shape: float = 0.1  # eq. 10
-    posed: float = 0.0  # the relative term again, of the body after inverse kinematics
+    posed: float = 0.0  # eq. 13, first term, of the body after inverse kinematics
+    standing: float = 0.0  # second, where the line stands that body
     likelihood: float = 0.02  # of the 2D errors under the predicted scale
     spread: float = 0.1  # of heatmaps around the true points
     extra: float = 0.5  # on all terms of the training-only conventions
@@ -124,17 +125,26 @@ def skeleton_losses(
         absolute: whether the absolute term counts yet.
     """
     pixel = 2.2 / size
-    losses = final_losses(found, labels["points3d"], labels["points2d"], pixel)
-    terms = {f"{name}_final": value * getattr(weights, name) for name, value in losses.items()}
+    terms = output_losses(found, labels, weights, size)
     for name, points in maps.items():
         share = weights.extra if name in EXTRA_POINTS else 1.0
         losses = point_losses(points, labels[f"{name}3d"], labels[f"{name}2d"], pixel)
         terms |= {f"{k}_{name}": v * share * getattr(weights, k) for k, v in losses.items()}
+    nothing = labels["betas"].new_zeros(())
+    error = placed_loss(found, labels, size, weights.form) if absolute else nothing
+    terms["absolute"] = error * weights.absolute
+    return terms
+
+
+def output_losses(
+    found: dict[str, Tensor], labels: dict[str, Tensor], weights: LossWeights, size: int
+) -> dict[str, Tensor]:
+    """The terms of what the network gives out, weighted; arguments as of `skeleton_losses`."""
+    losses = final_losses(found, labels["points3d"], labels["points2d"], 2.2 / size)
+    terms = {f"{name}_final": value * getattr(weights, name) for name, value in losses.items()}
     twist, betas = labels["twist"], labels["betas"]
     terms["twist"] = weights.twist * angle_loss(found["twist"], twist[..., :2], twist[..., 2])
     terms["shape"] = weights.shape * shape_loss(found["betas"], betas[:, :10], betas[:, 10])
-    error = placed_loss(found, labels, size, weights.form) if absolute else betas.new_zeros(())
-    terms["absolute"] = error * weights.absolute
     return terms
 
 

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 import roma
 import torch
 from torch import Tensor
-from training_samples import skeleton_training, standing_scene
 
 from mpmesh_core.body import BodyModel, load_body
 from mpmesh_core.ik import twist_from_rotations
-from mpmesh_core.training.augment import NO_AUGMENT
-from mpmesh_core.training.posed import pose_body, posed_loss
-from mpmesh_core.training.skeleton import SkeletonTrainer
-from mpmesh_core.training.skeleton_data import write_people
-from mpmesh_core.training.skeleton_losses import LossWeights
-from mpmesh_core.training.skeleton_sources import scene_people
+from mpmesh_core.training.posed import pose_body, posed_losses
 
 PEOPLE, SIZE = 4, 256
 
@@ -44,8 +36,13 @@ def exact(body: BodyModel) -> tuple[dict[str, Tensor], dict[str, Tensor], Tensor
         "features": torch.zeros(PEOPLE, 8, 8, 8),
         "heatmaps": torch.zeros(PEOPLE, 24, 8, 8),
     }
-    known = torch.cat((points, torch.ones(PEOPLE, 29, 1)), -1)
-    return found, {"K": K, "points3d": known}, rotations
+    known = torch.ones(PEOPLE, 29, 1)
+    labels = {
+        "K": K,
+        "points3d": torch.cat((points, known), -1),
+        "points2d": torch.cat((found["points2d"], known), -1),
+    }
+    return found, labels, rotations
 
 
 class TestPosedLoss:
@@ -54,13 +51,23 @@ class TestPosedLoss:
         torch.testing.assert_close(
             pose_body(found, labels["K"], body, SIZE).rotations, rotations, atol=2e-3, rtol=0
         )
-        assert posed_loss(found, labels, body, SIZE) < 1e-3
+        losses = posed_losses(found, labels, body, SIZE)
+        assert losses["posed"] < 1e-3
+        assert losses["standing"] < 1e-3
 
     def test_a_body_is_off_by_less_than_a_skeleton_that_shrinks(self, body: BodyModel) -> None:
         found, labels, _ = exact(body)
         small = found | {"points3d": 0.8 * found["points3d"]}
-        off = (small["points3d"] - found["points3d"]).abs().sum(-1).mean()
-        assert posed_loss(small, labels, body, SIZE) < 0.5 * off
+        off = (small["points3d"] - found["points3d"]).norm(dim=-1).mean()
+        assert posed_losses(small, labels, body, SIZE)["posed"] < 0.6 * off
+
+    def test_standing_is_how_far_the_body_is_off_in_the_picture(self, body: BodyModel) -> None:
+        """Where labels are 4 px beside what the network saw, the body is off by 4 px too."""
+        found, labels, _ = exact(body)
+        beside = labels["points2d"] + torch.tensor([4.0, 0.0, 0.0])
+        losses = posed_losses(found, labels | {"points2d": beside}, body, SIZE)
+        assert losses["standing"].item() == pytest.approx(4 * 2.2 / SIZE, rel=0.02)
+        assert losses["posed"] < 1e-3
 
     def test_gradients_reach_points_and_shape_but_not_confidence(self, body: BodyModel) -> None:
         found, labels, _ = exact(body)
@@ -69,7 +76,7 @@ class TestPosedLoss:
             "points3d": learning["points3d"] + 0.05 * torch.randn(PEOPLE, 29, 3),
             "twist": learning["twist"].detach(),
         }
-        posed_loss(noisy, labels, body, SIZE).backward()
+        sum(posed_losses(noisy, labels, body, SIZE).values(), torch.zeros(())).backward()
         for name in ("points3d", "points2d", "betas"):
             gradient = learning[name].grad
             assert gradient is not None
@@ -79,36 +86,11 @@ class TestPosedLoss:
 
     def test_unknown_people_cost_nothing(self, body: BodyModel) -> None:
         found, labels, _ = exact(body)
-        unknown = labels["points3d"] * torch.tensor([1.0, 1.0, 1.0, 0.0])
+        unknown = labels | {
+            "points3d": labels["points3d"] * torch.tensor([1.0, 1.0, 1.0, 0.0]),
+            "points2d": labels["points2d"] * torch.tensor([1.0, 1.0, 0.0]),
+        }
         wrong = found | {"points3d": -found["points3d"]}
-        assert posed_loss(wrong, labels | {"points3d": unknown}, body, SIZE) == 0
-
-
-class TestTraining:
-    def test_the_joint_head_alone_learns_bodies(self, tmp_path: Path, body: BodyModel) -> None:
-        """With frozen stages and a head rate of 0 nothing else moves; the term falls."""
-        scenes = [standing_scene(seed) for seed in range(4)]
-        write_people(tmp_path / "people", scene_people(scenes, body, real=False))
-        config = skeleton_training(
-            tmp_path / "run",
-            tmp_path / "people",
-            steps=30,
-            size=64,
-            frozen_stages=99,
-            head_rate=0.0,
-            joint_rate=5e-3,
-            norms="frozen",
-            augment=NO_AUGMENT,
-            weights=LossWeights(posed=1.0),
-        )
-        trainer = SkeletonTrainer(config)
-        before = {name: value.clone() for name, value in trainer.network.state_dict().items()}
-        batches = trainer.batches(0)
-        batch = next(batches)
-        batches.close()  # type: ignore[attr-defined]
-        losses = [float(trainer.train_step(batch, 0.3)["posed"]) for _ in range(30)]
-        assert losses[-1] < 0.97 * losses[0]
-        after = trainer.network.state_dict()
-        moved = {name for name in before if not torch.equal(before[name], after[name])}
-        assert moved
-        assert all(name.startswith("joints.") for name in moved)
+        losses = posed_losses(wrong, unknown, body, SIZE)
+        assert losses["posed"] == 0
+        assert losses["standing"] == 0
