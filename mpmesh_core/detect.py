@@ -176,12 +176,15 @@ class EngineDetector:
 
     def _select(self, found: Candidates) -> tuple[Array, Array]:
         """Above the threshold, finite, without doubles; best first."""
-        if np.isnan(found.scores).any():
+        if not np.isfinite(found.scores).all():
             raise nan_scores(self.decoder.family, self.engine.backend)
         keep = np.flatnonzero(found.scores >= max(self.score_threshold, 1e-6))
         keep = keep[np.argsort(-found.scores[keep], kind="stable")[:MAX_CANDIDATES]]
         boxes, scores = found.boxes[keep].astype(np.float32), found.scores[keep]
-        whole = np.isfinite(boxes).all(axis=1) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+        finite = np.isfinite(boxes).all(axis=1)
+        if len(boxes) and not finite.any():
+            raise nan_scores(self.decoder.family, self.engine.backend)
+        whole = finite & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
         boxes, scores = boxes[whole], scores[whole]
         best = suppress(boxes, scores, self.nms_iou)[: self.max_people]
         return boxes[best], scores[best].astype(np.float32)
@@ -265,10 +268,10 @@ def _clip(boxes: Array, width: int, height: int) -> Array:
 
 
 def nan_scores(family: str, backend: str) -> NumericalError:
-    """What to raise where a network's scores are NaN."""
+    """What to raise where a network's scores are NaN, or all of its boxes."""
     return NumericalError(
-        f"detector network ({family}, {backend}) returned NaN scores: check its weights and "
-        "precision"
+        f"detector network ({family}, {backend}) returned NaN scores or boxes: check its weights "
+        "and precision"
     )
 
 

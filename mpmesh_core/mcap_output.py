@@ -10,11 +10,12 @@ leaves never looks finished.
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Any
 
 from mpmesh_core import __version__
-from mpmesh_core.errors import InputError, MissingPackageError
+from mpmesh_core.errors import InputError, MissingPackageError, refusing
 from mpmesh_core.outputs import prepare_folder
 
 # offered by a topic that is written once: keep last 1, reliable, transient local (as rosbag2 writes
@@ -46,7 +47,7 @@ class McapFile:
     def __init__(self, path: str | Path, salvage: bool = False) -> None:
         mcap = import_mcap()
         path = Path(path).expanduser()
-        self.path = prepare_folder(path.parent) / path.name
+        self.path = prepare_folder(path.parent, "file") / path.name
         if self.path.is_dir():
             raise InputError(f"{self.path} cannot be written: it is a folder")
         self.partial = self.path.with_name(f".{self.path.name}.part")
@@ -84,7 +85,8 @@ class McapFile:
 
     def write(self, channel: int, data: bytes, time_ns: int) -> None:
         """Append a message (CDR); `time_ns` is when it was, or would have been, recorded."""
-        self._writer.add_message(channel, max(time_ns, 0), data, max(time_ns, 0))
+        with self._refusing():
+            self._writer.add_message(channel, max(time_ns, 0), data, max(time_ns, 0))
 
     def note(self, name: str, values: dict[str, str]) -> None:
         """Append a metadata record."""
@@ -95,13 +97,17 @@ class McapFile:
 
     def __exit__(self, *error: object) -> None:
         finished = error[0] is None or self._salvage
-        with self._stream:
+        with self._refusing(), self._stream:
             if finished:
                 self._writer.finish()
         if finished:
             os.replace(self.partial, self.path)
         else:
             self.partial.unlink()
+
+    def _refusing(self) -> AbstractContextManager[None]:
+        """What goes wrong on the disk as one line."""
+        return refusing(f"{self.path} cannot be written", "; what was written is in its .part file")
 
 
 def read_note(path: Path, name: str) -> dict[str, str] | None:

@@ -45,8 +45,12 @@ _SHAPES: dict[str, tuple[int, ...]] = {
 }  # in the order of the line; the covariance is written as 9 numbers
 
 
-def prepare_folder(folder: str | Path) -> Path:
+def prepare_folder(folder: str | Path, option: str = "--output") -> Path:
     """Make an output folder and see that files can be written into it.
+
+    Args:
+        folder: made if need be.
+        option: of the command line, with which another can be given.
 
     Raises:
         InputError: it cannot be made or written.
@@ -59,7 +63,7 @@ def prepare_folder(folder: str | Path) -> Path:
         probe.unlink()
     except OSError as error:
         raise InputError(
-            f"output folder {folder} cannot be written: {error.strerror}; give another --output"
+            f"output folder {folder} cannot be written: {error.strerror}; give another {option}"
         ) from None
     return folder
 

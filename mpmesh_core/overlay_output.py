@@ -63,7 +63,7 @@ class OverlayVideo:
         self.path = prepare_folder(path.parent) / path.name
         self.fps = fps or FALLBACK_FPS
         self._writer: cv2.VideoWriter | None = None
-        self._size = (0, 0)
+        self._size, self._frames = (0, 0), 0
 
     def write(self, image: Array, source: str) -> Path:
         """Append one picture (H, W, 3) uint8 RGB; returns the video's path."""
@@ -72,6 +72,7 @@ class OverlayVideo:
             self._size = (width + width % 2, height + height % 2)  # the codec wants even sizes
             self._writer = self._open()
         self._writer.write(cv2.cvtColor(_fitted(image, self._size), cv2.COLOR_RGB2BGR))
+        self._frames += 1
         return self.path
 
     def _open(self) -> cv2.VideoWriter:
@@ -86,10 +87,21 @@ class OverlayVideo:
         return writer
 
     def close(self) -> None:
-        """Finish the video."""
-        if self._writer is not None:
-            self._writer.release()
-            self._writer = None
+        """Finish the video.
+
+        Raises:
+            InputError: a part of it is missing, since OpenCV doesn't tell of a full disk.
+        """
+        if self._writer is None:
+            return
+        self._writer.release()
+        self._writer = None
+        kept = int(cv2.VideoCapture(str(self.path), cv2.CAP_FFMPEG).get(cv2.CAP_PROP_FRAME_COUNT))
+        if kept < self._frames:
+            raise InputError(
+                f"video {self.path} holds {kept} of {self._frames} frames: make room on the disk, "
+                "or use --no-overlay"
+            )
 
 
 class OverlayWriter:

@@ -79,16 +79,16 @@ class Pipeline:
             UsageError: several frames at once on a GPU, or with a deadline.
             MPMeshError: weights, body or device that cannot be used; see `errors`.
         """
-        self.config = config or PipelineConfig()
-        self.backend, self.device = choose_backend(self.config.backend, self.config.device)
+        self.config = config = config or PipelineConfig()
+        self.backend, self.device = choose_backend(config.backend, config.device)
         self.at_once = self._checked_at_once(at_once)
-        self.body: BodyModel = load_body(self.config.body, gender=self.config.gender).to(
-            self.device
-        )
-        self.detector: Detector = self._load_detector()
-        self.skeleton: Engine = self._load_engine("skeleton")
-        self.refiner: Engine | None = self._load_engine("refiner") if self.config.refine else None
-        self._keeper = load_keeper(self.config, self.body, self.device) if keep_stages else None
+        with self._memory("loading"):
+            body = load_body(config.body, gender=config.gender)
+            self.body: BodyModel = body.to(self.device)
+            self.detector: Detector = self._load_detector()
+            self.skeleton: Engine = self._load_engine("skeleton")
+            self.refiner: Engine | None = self._load_engine("refiner") if config.refine else None
+            self._keeper = load_keeper(config, self.body, self.device) if keep_stages else None
         self._followed = Tracker()  # kept from source to source, so that ids go on
         self.tracker: Tracker | None = self._followed if self.config.track else None
         self.smoother: Smoother | None = self._load_smoother()
@@ -123,7 +123,8 @@ class Pipeline:
         """Do on a GPU what would make first frames wait for seconds, see `DeviceLine.prepare`."""
         if self._line is not None:
             find = isinstance(self.detector, TensorDetector)
-            self._line.prepare(camera, self._wanted(self.config.max_people), find)
+            with self._memory("preparing"):
+                self._line.prepare(camera, self._wanted(self.config.max_people), find)
 
     @torch.inference_mode()
     def __call__(
@@ -222,7 +223,8 @@ class Pipeline:
                 given = self.detector.detect(image)
         expected = self._line.expected if given is None else len(given.scores)
         plan = self._plan(self._wanted(expected), detected=given is not None)
-        numbers = self._line(image, camera, plan, given)
+        with self._memory("the line"):
+            numbers = self._line(image, camera, plan, given)
         if numbers.pop("broken"):
             raise nan_scores("mpmesh", self.backend)
         wanted = self._wanted(int(numbers.pop("found")))
@@ -278,7 +280,8 @@ class Pipeline:
                 pose = bodies.rotations, bodies.betas, bodies.transl
                 fields["vertices"] = self.body(*pose).vertices
         usable = one_each & ik.ok & placed
-        return fields | {"usable": usable, "finite": ik.ok, "refined": refined}
+        finite = ik.ok & skeletons.points2d.isfinite().all(-1).all(-1)
+        return fields | {"usable": usable, "finite": finite, "refined": refined}
 
     def _checked(self, numbers: dict[str, Array]) -> list[Person]:
         """People whose numbers can be used.
@@ -375,9 +378,14 @@ class Pipeline:
     @contextmanager
     def _stage(self, name: str, on_host: bool = False) -> Iterator[None]:
         """Time a stage; DeviceError where it ran out of GPU memory."""
+        with self._memory(name), self._clock.stage(name, on_host):
+            yield
+
+    @contextmanager
+    def _memory(self, name: str) -> Iterator[None]:
+        """DeviceError where a piece of work runs out of GPU memory."""
         try:
-            with self._clock.stage(name, on_host):
-                yield
+            yield
         except torch.cuda.OutOfMemoryError:
             raise DeviceError(
                 f"GPU {self.device} is out of memory in {name}: lower --max-people or use "

@@ -130,6 +130,7 @@ class RunProgress:
             _Rate(),
             TimeRemainingColumn(),
             console=console,
+            disable=not console.is_terminal,  # a log file has no use for it
         )
         self._task = self._progress.add_task("frames", total=total, fps=0.0)
         self._times: deque[float] = deque(maxlen=_WINDOW)

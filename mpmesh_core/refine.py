@@ -57,7 +57,8 @@ def refine(
     """
     inputs = refiner_inputs(skeletons, rotations, betas, roots, crops, max_people)
     refined = engine.run({name: tensor.contiguous() for name, tensor in inputs.items()})
-    better = refined["refined_betas"].isfinite().all(-1, keepdim=True)
+    numbers = refined["refined_pose6d"].flatten(1), refined["refined_betas"]
+    better = torch.cat(numbers, -1).isfinite().all(-1, keepdim=True)
     return Refinement(
         rotations_from_pose6d(refined["refined_pose6d"], rotations),
         torch.where(better, refined["refined_betas"], betas),

@@ -22,7 +22,7 @@ from mpmesh_core.body import BodyModel
 from mpmesh_core.camera import Camera
 from mpmesh_core.canvas import person_colour
 from mpmesh_core.drawing import person_vertices
-from mpmesh_core.errors import InputError, MissingPackageError
+from mpmesh_core.errors import InputError, MissingPackageError, refusing
 from mpmesh_core.joints import SMPL_PARENTS
 from mpmesh_core.outputs import prepare_folder
 from mpmesh_core.rasterizer import vertex_normals
@@ -63,7 +63,7 @@ class RerunWriter:
     def __init__(self, path: str | Path, body: BodyModel) -> None:
         self._rr = import_rerun()
         path = Path(path)
-        self.path = prepare_folder(path.parent) / path.name
+        self.path = prepare_folder(path.parent, "--rerun") / path.name
         if path.is_dir():
             raise InputError(f"recording {path} cannot be written: it is a folder")
         self._body = body
@@ -130,9 +130,14 @@ class RerunWriter:
             stream.log(f"{entity}/velocity", arrow)
 
     def close(self) -> None:
-        """Write what is pending and finish the file."""
-        self._stream.flush()
-        self._stream.disconnect()
+        """Write what is pending and finish the file.
+
+        Raises:
+            InputError: the disk is full, and the like.
+        """
+        with refusing(f"recording {self.path} cannot be finished"):
+            self._stream.flush()
+            self._stream.disconnect()
 
     def __enter__(self) -> RerunWriter:
         return self

@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import rclpy
 from rclpy.executors import SingleThreadedExecutor
@@ -240,8 +241,13 @@ class MpmeshNode(LifecycleNode):
 def weights_hash(config: PipelineConfig) -> str:
     """A name for the set of checkpoints, 12 hexadecimal digits."""
     digest = hashlib.sha256()
-    for network in ("detector", "skeleton", "refiner"):
-        digest.update(weights_path(network, config.variant, config.weights).read_bytes())
+    networks = ["skeleton", "refiner"] if config.refine else ["skeleton"]
+    paths = [weights_path(name, config.variant, config.weights) for name in networks]
+    detector = config.detector
+    if detector is None:
+        detector = weights_path("detector", config.variant, config.weights)
+    for path in (Path(detector), *paths):
+        digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
 
 

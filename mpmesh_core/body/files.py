@@ -162,7 +162,8 @@ def _load_npz(path: Path) -> dict[str, Any]:
         with np.load(path, allow_pickle=False) as file:
             return {key: file[key] for key in KEYS if key in file.files}
     except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise WeightsError(f"{path} is not a readable .npz body file: {error}") from error
+        reason = type(error).__name__  # numpy's words advise to load it unsafely
+        raise WeightsError(f"{path} is not a readable .npz body file ({reason})") from error
 
 
 def _metadata(raw: dict[str, Any], path: Path) -> dict[str, Any]:

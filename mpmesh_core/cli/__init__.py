@@ -71,12 +71,21 @@ def main() -> None:
     words = [word for word in sys.argv[1:] if word != "--debug"]
     debug = len(words) < len(sys.argv) - 1
     try:
-        app(args=words)
+        code = app(args=words, standalone_mode=False)
     except (MPMeshError, OSError) as error:
         if debug:
             raise
         typer.echo(f"mpmesh: {error}", err=True)
         sys.exit(getattr(error, "exit_code", 1))
+    except Exception as error:
+        # Typer's own errors: of click, or of a copy of click in newer versions
+        message = getattr(error, "format_message", None)
+        if debug or message is None:
+            raise
+        if message():  # none where help was asked for by giving nothing
+            typer.echo(f"mpmesh: {message().rstrip('.')}; --help shows what there is", err=True)
+        sys.exit(getattr(error, "exit_code", 2))
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 def _stopped(number: int, frame: FrameType | None) -> None:

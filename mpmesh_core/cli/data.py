@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from mpmesh_core.datasets import FrameRecord
     from mpmesh_core.training.dataset_people import TargetBody
 
-app = typer.Typer(no_args_is_help=True, help="Published data sets: list, check, convert.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Published data sets: list, check, convert.\n\nExample: mpmesh data list",
+)
 
 Name = Annotated[str, typer.Argument(help="Name of the data set; see `mpmesh data list`.")]
 Split = Annotated[str | None, typer.Option(help="train, val, test, ...; default: the first.")]

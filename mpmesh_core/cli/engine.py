@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from mpmesh_core.evaluation.parity import Difference
     from mpmesh_core.types import Array
 
-app = typer.Typer(no_args_is_help=True, help="Make engines, list them, compare them with torch.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Make engines, list them, compare with torch.\n\nExample: mpmesh engine check a.jpg",
+)
 
 
 @app.command("build")

@@ -10,7 +10,10 @@ import typer
 from mpmesh_core.cli import evaluate_scenes, evaluate_sets, options
 from mpmesh_core.cli.evaluate_report import Output, check_output, show_report
 
-app = typer.Typer(no_args_is_help=True, help="Measure accuracy against known truth.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Measure accuracy against known truth.\n\nExample: mpmesh evaluate photos --data ../data",
+)
 app.command("3dpw")(evaluate_sets.threedpw)
 app.command("mupots")(evaluate_sets.mupots)
 app.command("agora")(evaluate_sets.agora)

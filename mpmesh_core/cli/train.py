@@ -12,7 +12,7 @@ import typer
 
 from mpmesh_core.errors import UsageError
 
-app = typer.Typer(help="Make training data and train the networks.")
+app = typer.Typer()  # its help is that of `recipe`
 
 Config = Annotated[Path | None, typer.Option("--config", "-c", help="YAML file of settings.")]
 Settings = Annotated[

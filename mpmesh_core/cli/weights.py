@@ -14,7 +14,10 @@ from mpmesh_core.errors import MissingFileError, WeightsError
 if TYPE_CHECKING:
     from mpmesh_core.networks.resnet_import import ImportReport
 
-app = typer.Typer(no_args_is_help=True, help="Look into checkpoints, take over others'.")
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Look into checkpoints, take over others'.\n\nExample: mpmesh weights list",
+)
 
 
 @app.command("list")

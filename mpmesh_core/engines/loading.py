@@ -6,6 +6,7 @@ GPU, else ONNX Runtime on the CPU.
 
 from __future__ import annotations
 
+import logging
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
@@ -14,6 +15,8 @@ import torch
 
 from mpmesh_core.engines.base import Engine
 from mpmesh_core.errors import DeviceError, UsageError, WeightsError
+
+logger = logging.getLogger(__name__)
 
 Backend = Literal["auto", "tensorrt", "torch", "onnxruntime"]
 
@@ -95,7 +98,13 @@ def load_engine(
         from mpmesh_core.engines.onnx_cache import cached_onnx
         from mpmesh_core.engines.onnxruntime import OnnxRuntimeEngine
 
-        return OnnxRuntimeEngine(name, cached_onnx(name, checkpoint), threads)
+        path = cached_onnx(name, checkpoint)
+        try:
+            return OnnxRuntimeEngine(name, path, threads)
+        except WeightsError as error:
+            logger.warning("%s; it is exported anew", error)
+            path.unlink()
+            return OnnxRuntimeEngine(name, cached_onnx(name, checkpoint), threads)
     if backend == "tensorrt":
         from mpmesh_core.engines.tensorrt_loading import load_tensorrt
 

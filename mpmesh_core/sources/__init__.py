@@ -106,7 +106,7 @@ def open_sources(
             sources.append(ImageFiles(group, f"{len(group)} images"))
             group = []
         if text is not None and _is_glob(text):
-            sources += _open_glob(text, topic, camera_info)
+            sources += _open_glob(text, topic, camera_info, alone=len(texts) == 1)
         elif text is not None:
             sources.append(open_source(text, topic, camera_info))
     return sources
@@ -134,13 +134,13 @@ def _open_unnamed(path: Path, text: str) -> Source:
     return ImageFiles([path], text, strict=True)
 
 
-def _open_glob(text: str, topic: str | None, camera_info: bool) -> list[Source]:
+def _open_glob(text: str, topic: str | None, camera_info: bool, alone: bool = True) -> list[Source]:
     """What a glob names: its pictures as one source, then its videos and bags in natural order."""
     matches = glob.glob(str(Path(text).expanduser()), recursive=True)
     found = sorted(map(Path, matches), key=natural_key)
     if not found:
         raise MissingFileError(f"source {text} matches no file")
-    if len(found) == 1:
+    if len(found) == 1 and (alone or not is_image_name(found[0])):
         return [open_source(str(found[0]), topic, camera_info)]
     images = [path for path in found if path.is_file() and is_image_name(path)]
     films = [path for path in found if path.suffix.lower() in VIDEO_SUFFIXES or is_bag(path)]

@@ -56,6 +56,7 @@ class Bag:
         self.paths = [self.path]
         self._camera_info = camera_info
         self._unusable = ""  # what is wrong with a camera_info message
+        self._told = False
         with opened_bag(self.path) as reader:
             self.topic = _choose_topic(reader, self.path, topic)
             connections = [c for c in reader.bag.connections if c.topic == self.topic]
@@ -64,10 +65,18 @@ class Bag:
         self.name = f"{path}:{self.topic}"
 
     def __iter__(self) -> Iterator[Frame | BadFrame]:
-        """Read the topic's pictures in the order in which they were recorded."""
-        for item in self.read():
-            if not isinstance(item, RawMessage):
-                yield item
+        """Read the topic's pictures in the order in which they were recorded.
+
+        Where the bag is damaged, or its camera unusable, a BadFrame says so and is the last.
+        """
+        index = 0
+        try:
+            for item in self.read():
+                if not isinstance(item, RawMessage):
+                    yield item
+                    index = item.index + 1
+        except InputError as error:
+            yield BadFrame(index, self.name, str(error))
 
     def read(self, keep: Collection[str] = ()) -> Iterator[Frame | BadFrame | RawMessage]:
         """Read the topic's pictures, and before or between them the messages of other topics.
@@ -142,7 +151,7 @@ class Bag:
             return None
         unusable = None
         for connection, _, raw in reader.messages(infos):
-            camera = self._camera(reader, connection, raw)
+            camera = self._camera(reader, connection, raw, tell=False)
             if camera is not None:
                 return camera
             unusable = connection
@@ -152,15 +161,18 @@ class Bag:
             f"{unusable.topic} in {self.path}: {self._unusable}; give --camera or --fov"
         )
 
-    def _camera(self, reader: BagReader, connection: Connection, raw: bytes) -> Camera | None:
-        """The camera of a message; None where it is unusable, which is logged once."""
+    def _camera(
+        self, reader: BagReader, connection: Connection, raw: bytes, tell: bool = True
+    ) -> Camera | None:
+        """The camera of a message; None where it is unusable, which may be logged, but once."""
         name = self.topic.removesuffix("/compressed").rsplit("/", 1)[-1]
         try:
             message = reader.deserialize(raw, connection.msgtype)
             return camera_from_message(message, rectified=name.startswith("image_rect"))
         except InputError as error:
-            if not self._unusable:
+            if tell and not self._told:
                 logger.warning("%s in %s: %s", connection.topic, self.path, error)
+            self._told |= tell
             self._unusable = str(error)
             return None
 

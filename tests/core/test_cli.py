@@ -49,11 +49,14 @@ COMMANDS = [
     ["train", "people"],
     ["train", "detector"],
     ["train", "skeleton"],
+    ["train", "head"],
     ["train", "refiner"],
     ["weights", "list"],
     ["weights", "info"],
     ["weights", "import"],
 ]
+
+GROUPS = sorted({words[0] for words in COMMANDS if len(words) > 1})
 
 
 class Outcome:
@@ -92,14 +95,13 @@ def write_picture(path: Path, size: tuple[int, int] = (160, 120), seed: int = 0)
 
 
 def assert_one_line(text: str, pattern: str) -> None:
-    lines = [line for line in text.splitlines() if line.startswith("mpmesh: ")]
-    assert len(lines) == 1, text
-    assert re.search(pattern, lines[0]), lines[0]
-    assert "Traceback" not in text
+    (line,) = text.splitlines()
+    assert line.startswith("mpmesh: ")
+    assert re.search(pattern, line), line
 
 
 class TestHelp:
-    @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+    @pytest.mark.parametrize("words", [*COMMANDS, *([name] for name in GROUPS)], ids=" ".join)
     def test_every_command_shows_an_example(self, words: list[str]) -> None:
         shown = CliRunner().invoke(cli.app, [*words, "--help"])
         assert shown.exit_code == 0
@@ -195,9 +197,16 @@ class TestRun:
         assert_one_line(outcome.err, pattern)
 
     def test_wrong_usage(self, mpmesh, tmp_path: Path) -> None:
-        assert mpmesh("run").code == 2
-        assert mpmesh("run", "a.jpg", "-o", tmp_path, "--max-people", 0).code == 2
-        assert mpmesh("walk").code == 2
+        for words, pattern in (
+            (["run"], "Missing argument"),
+            (["run", "a.jpg", "-o", tmp_path, "--max-people", 0], "--max-people"),
+            (["run", "a.jpg", "-o", tmp_path, "--max-people", "many"], "--max-people"),
+            (["run", "a.jpg", "--nonsense"], "--nonsense"),
+            (["walk"], "walk"),
+        ):
+            outcome = mpmesh(*words)
+            assert outcome.code == 2
+            assert_one_line(outcome.err, pattern)
 
     def test_damaged_weights(self, mpmesh, tmp_path: Path) -> None:
         weights = tmp_path / "weights"

@@ -168,6 +168,12 @@ class TestEngineDetector:
         with pytest.raises(NumericalError, match="NaN scores"):
             detector.detect(picture(64, 64, (5, 5, 40, 40)))
 
+    def test_nothing_but_nan_boxes_is_an_error(self) -> None:
+        detector = EngineDetector(FakeEngine(), MPMeshDecoder())
+        nowhere = np.full((2, 4), np.nan, np.float32)
+        with pytest.raises(NumericalError, match="NaN scores or boxes"):
+            detector._select(Candidates(nowhere, np.array([0.9, 0.8], np.float32)))
+
     def test_broken_boxes_are_dropped(self) -> None:
         boxes = np.array([[0, 0, np.nan, 9], [9, 9, 3, 3], [0, 0, 9, 9]], np.float32)
         detector = EngineDetector(FakeEngine(), MPMeshDecoder())

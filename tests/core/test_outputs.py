@@ -326,6 +326,18 @@ class TestOverlayVideo:
         video.close()
         assert [frame.image.shape for frame in open_source(str(video.path))] == [(48, 64, 3)] * 5
 
+    def test_a_full_disk_is_told(self, tmp_path: Path) -> None:
+        """OpenCV says nothing, so the file is cut behind its back."""
+        video = OverlayVideo(tmp_path / "overlay.mp4", 10)
+        for value in range(20, 220, 5):
+            video.write(flat(value), "clip.mp4")
+        assert video._writer is not None
+        video._writer.release()
+        data = video.path.read_bytes()
+        video.path.write_bytes(data[: len(data) // 2])
+        with pytest.raises(InputError, match=r"of 40 frames.*--no-overlay"):
+            video.close()
+
     def test_nothing_written(self, tmp_path: Path) -> None:
         OverlayVideo(tmp_path / "overlay.mp4", 10).close()
         assert os.listdir(tmp_path) == []

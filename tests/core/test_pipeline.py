@@ -152,8 +152,36 @@ class TestNaN:
         with pytest.raises(NumericalError, match=r"refiner network .* --no-refine"):
             pipeline(picture, CAMERA)
 
+    @pytest.mark.parametrize(
+        "network, output", [("skeleton", "points2d"), ("refiner", "refined_pose6d")]
+    )
+    def test_every_output_counts(
+        self,
+        pipeline: Pipeline,
+        picture: Array,
+        monkeypatch: pytest.MonkeyPatch,
+        network: str,
+        output: str,
+    ) -> None:
+        engine = getattr(pipeline, network)
+        read = engine.run
+        monkeypatch.setattr(pipeline, "detector", GivenBoxes(boxes(2)))
+        monkeypatch.setattr(
+            engine, "run", lambda inputs: (found := read(inputs)) | {output: found[output] * np.nan}
+        )
+        with pytest.raises(NumericalError, match=f"{network} network"):
+            pipeline(picture, CAMERA)
+
 
 class TestOutOfMemory:
+    def test_also_while_loading(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def full(*_: object, **__: object) -> None:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+
+        monkeypatch.setattr("mpmesh_core.pipeline.load_engine", full)
+        with pytest.raises(DeviceError, match="out of memory in loading"):
+            Pipeline(PipelineConfig(device="cpu", backend="onnxruntime"))
+
     @pytest.mark.parametrize("stage", ["detect", "skeleton"])
     def test_the_stage_is_named(
         self, pipeline: Pipeline, picture: Array, monkeypatch: pytest.MonkeyPatch, stage: str

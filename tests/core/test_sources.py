@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import struct
 import subprocess
 import sys
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,6 +29,7 @@ from mpmesh_core.sources import (
     open_sources,
     read_image,
 )
+from mpmesh_core.sources.bag_reader import BagReader
 from mpmesh_core.sources.images import ImageFiles, frame_numbers, natural_key
 from mpmesh_core.sources.messages import camera_from_message, image_from_message
 from mpmesh_core.types import Array
@@ -266,6 +268,13 @@ class TestSeveralSources:
         (tmp_path / "a.png").write_bytes(b"broken")
         with pytest.raises(InputError, match=r"a\.png"):
             list(open_sources([str(tmp_path / "a.png")])[0])
+
+    def test_one_broken_match_of_a_glob_beside_others_is_a_bad_frame(self, tmp_path: Path) -> None:
+        (tmp_path / "broken.png").write_bytes(b"broken")
+        (tmp_path / "a.png").write_bytes(encode(quadrants(), ".png"))
+        sources = open_sources([str(tmp_path / "bro*.png"), str(tmp_path / "a.png")])
+        found = [frames_of(source) for source in sources]
+        assert [(len(good), len(bad)) for good, bad in found] == [(0, 1), (1, 0)]
 
     def test_nothing_given(self) -> None:
         with pytest.raises(UsageError):
@@ -537,8 +546,9 @@ class TestBag:
 
     def test_uncalibrated_camera(self, write_bag: Writer) -> None:
         path = str(write_bag([(1.0, quadrants())], info=camera_info(k=np.zeros(9))))
-        with pytest.raises(InputError, match=r"not calibrated.*--camera"):
-            list(open_source(path))
+        good, bad = frames_of(open_source(path))
+        assert (good, len(bad)) == ([], 1)
+        assert re.search(r"not calibrated.*--camera", bad[0].reason)
         assert [frame.camera for frame in open_source(path, camera_info=False)] == [None]
 
     def test_bad_picture_is_a_bad_frame(self, write_bag: Writer) -> None:
@@ -564,6 +574,23 @@ class TestBag:
                 assert one_line(str(error)) and file.name in str(error)
             else:
                 assert len(good) + len(bad) <= 5  # no error only where the whole index is left
+
+    def test_where_a_bag_is_damaged_later_its_first_pictures_are_read(
+        self, write_bag: Writer, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        source = open_source(str(write_bag([(float(i), quadrants()) for i in range(1, 6)])))
+        whole = BagReader.messages
+
+        def broken(reader: BagReader, connections: list[Any]) -> Iterator[Any]:
+            for number, message in enumerate(whole(reader, connections)):
+                if number == 3:
+                    raise InputError(f"bag {reader.path} is damaged: chunk")
+                yield message
+
+        monkeypatch.setattr(BagReader, "messages", broken)
+        good, bad = frames_of(source)
+        assert [frame.index for frame in good] == [0, 1, 2]
+        assert [(item.index, "damaged" in item.reason) for item in bad] == [(3, True)]
 
     def test_notes_beside_pictures_are_no_bag(self, tmp_path: Path) -> None:
         (tmp_path / "metadata.yaml").write_text("author: somebody\n")
