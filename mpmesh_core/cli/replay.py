@@ -112,7 +112,7 @@ def replay(
     failed = 0
     try:
         for report in _reports(plan, config, jobs, ray, console):
-            _print_report(console, report, single=len(plan) == 1)
+            _print_report(console, report, single=len(plan) == 1, fov_given=fov is not None)
             failed += report.error is not None
             if truths and report.error is None:
                 failed += not _evaluated(console, report, config, truths[report.job.bag])
@@ -169,7 +169,7 @@ def _evaluated(console: Console, report: ReplayReport, config: ReplayConfig, tru
     return True
 
 
-def _print_report(console: Console, report: ReplayReport, single: bool) -> None:
+def _print_report(console: Console, report: ReplayReport, single: bool, fov_given: bool) -> None:
     from mpmesh_core.progress import print_summary
 
     name, summary = report.job.bag, report.summary
@@ -184,7 +184,7 @@ def _print_report(console: Console, report: ReplayReport, single: bool) -> None:
     else:
         text = f"{name}: {summary.frames} frames, {len(summary.bad)} bad, {summary.people} people"
         console.print(Text(text), soft_wrap=True)
-    if summary.assumed_camera:
+    if summary.assumed_camera and not fov_given:
         text = f"warning: {name} has no camera_info for its pictures: 60 degrees are assumed, so "
         text += "distances are approximate (--camera FILE or --fov DEG)"
         console.print(Text(text, style="yellow"), soft_wrap=True)

@@ -1,8 +1,9 @@
 """evaluation.metrics: how far predictions lie from the truth; pure functions on numpy arrays.
 
-Leading dimensions are free; every element is measured alone, so one bad person never changes
-another's number. Distances come out in the unit that went in (metres here), NaN where the input
-has none. Who is compared with whom is decided elsewhere: `agora`, `mupots`, `threedpw`, `matching`.
+Leading dimensions are free, but the same of all that is compared; every element is measured alone,
+so one bad person never changes another's number. Distances come out in the unit that went in
+(metres here), NaN where the input has none. Who is compared with whom is decided elsewhere:
+`agora`, `mupots`, `threedpw`, `matching`.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ def mpjpe(predicted: Floats, truth: Floats, root: int | None = 0) -> Floats:
         >>> float(mpjpe(moved, truth)), float(mpjpe(moved, truth, root=None))
         (0.0, 5.0)
     """
-    check_shapes(predicted=(predicted, (..., "J", 3)), truth=(truth, (..., "J", 3)))
+    check_shapes(predicted=(predicted, ("...P", "J", 3)), truth=(truth, ("...P", "J", 3)))
+    predicted, truth = np.asarray(predicted, np.float64), np.asarray(truth, np.float64)
     if root is not None:
         predicted = predicted - predicted[..., root : root + 1, :]
         truth = truth - truth[..., root : root + 1, :]
@@ -55,7 +57,7 @@ def procrustes_align(predicted: Floats, truth: Floats) -> Floats:
 
     Source: Umeyama 1991, least-squares similarity.
     """
-    check_shapes(predicted=(predicted, (..., "J", 3)), truth=(truth, (..., "J", 3)))
+    check_shapes(predicted=(predicted, ("...P", "J", 3)), truth=(truth, ("...P", "J", 3)))
     finite = np.isfinite(predicted).all((-1, -2)) & np.isfinite(truth).all((-1, -2))
     mask = np.expand_dims(finite, (-2, -1))
     source = np.where(mask, predicted, 0.0).astype(np.float64)
@@ -69,7 +71,7 @@ def procrustes_align(predicted: Floats, truth: Floats) -> Floats:
     sign[..., 2] = np.where(mirrored, -1.0, 1.0)
     rotation = (U * sign[..., None, :]) @ Vt
     variance = (source**2).sum((-1, -2))
-    scale = (S * sign).sum(-1) / np.maximum(variance, 1e-12)
+    scale = (S * sign).sum(-1) / np.where(variance > 0, variance, 1.0)
     aligned = scale[..., None, None] * source @ np.swapaxes(rotation, -1, -2) + centre
     return np.where(mask, aligned, np.nan)
 
@@ -81,8 +83,8 @@ def pa_mpjpe(predicted: Floats, truth: Floats) -> Floats:
 
 def joint_errors(predicted: Floats, truth: Floats) -> Floats:
     """Distance of each point from its truth: (..., J, 3) or (..., J, 2) twice to (..., J)."""
-    check_shapes(predicted=(predicted, (..., "J", "D")), truth=(truth, (..., "J", "D")))
-    return np.linalg.norm(predicted - truth, axis=-1)
+    check_shapes(predicted=(predicted, ("...P", "J", "D")), truth=(truth, ("...P", "J", "D")))
+    return np.linalg.norm(np.subtract(predicted, truth, dtype=np.float64), axis=-1)
 
 
 def pve(predicted: Floats, truth: Floats, predicted_root: Floats, true_root: Floats) -> Floats:
@@ -103,13 +105,14 @@ def pve(predicted: Floats, truth: Floats, predicted_root: Floats, true_root: Flo
         0.0
     """
     check_shapes(
-        predicted=(predicted, (..., "V", 3)),
-        truth=(truth, (..., "V", 3)),
-        predicted_root=(predicted_root, (..., 3)),
-        true_root=(true_root, (..., 3)),
+        predicted=(predicted, ("...P", "V", 3)),
+        truth=(truth, ("...P", "V", 3)),
+        predicted_root=(predicted_root, ("...P", 3)),
+        true_root=(true_root, ("...P", 3)),
     )
-    shift = np.asarray(predicted_root) - true_root
-    return np.linalg.norm(predicted - truth - shift[..., None, :], axis=-1).mean(-1)
+    shift = np.subtract(predicted_root, true_root, dtype=np.float64)
+    off = np.subtract(predicted, truth, dtype=np.float64) - shift[..., None, :]
+    return np.linalg.norm(off, axis=-1).mean(-1)
 
 
 def pck3d(errors: Floats, at: float) -> Floats:
@@ -214,11 +217,12 @@ def pck(predicted: Floats, truth: Floats, weight: Floats, reference: Floats, at:
         (...) share in 0..1; NaN where no keypoint has truth.
     """
     check_shapes(
-        predicted=(predicted, (..., "J", 2)),
-        truth=(truth, (..., "J", 2)),
-        weight=(weight, (..., "J")),
+        predicted=(predicted, ("...P", "J", 2)),
+        truth=(truth, ("...P", "J", 2)),
+        weight=(weight, ("...P", "J")),
+        reference=(np.asarray(reference), ("...P",)),
     )
-    error = np.linalg.norm(predicted - truth, axis=-1)
+    error = np.linalg.norm(np.subtract(predicted, truth, dtype=np.float64), axis=-1)
     hit = (error <= at * np.asarray(reference)[..., None]) & (weight > 0)
     known = (weight > 0).sum(-1)
     return np.where(known > 0, hit.sum(-1) / np.maximum(known, 1), np.nan)

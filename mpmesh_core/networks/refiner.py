@@ -36,6 +36,9 @@ Rearrange = Literal["heatmap", "conv", "linear"]
 class RefinerConfig:
     """What it takes to rebuild a refiner. The defaults are the light variant."""
 
+    # Made from settings, it refuses unknown keys.
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
     variant: str = "light"
     feature_channels: int = 256  # C of F_img
     width: int = 256

@@ -43,6 +43,9 @@ _FINE_STRIDE = 8  # [px]
 class SkeletonConfig:
     """What it takes to rebuild a skeleton network."""
 
+    # Made from settings, it refuses unknown keys.
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
+
     variant: str = "light"  # light: MobileNet, decoder at stride 16; paper: ResNet, stride 32
     backbone: str = "mobilenetv2"  # light: one of `mobilenet.LAYOUTS`; paper: resnet34, else 50
     features: int = 256  # channels of F_img (light; the paper variant has ResNet's 2048 or 512)

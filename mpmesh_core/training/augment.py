@@ -9,6 +9,7 @@ from one `numpy` generator, so a seed repeats it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import cv2
 import numpy as np
@@ -19,6 +20,9 @@ Array = np.ndarray
 @dataclass(frozen=True)
 class AugmentConfig:
     """How much of each; probabilities in 0..1."""
+
+    # Made from settings, it refuses unknown keys.
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     roll_deg: float = 20.0  # standard deviation, clipped at twice
     strong_roll: float = 0.1  # probability of any roll up to 180 degrees

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any, Protocol
 
+import torch
 from lightning import Fabric
 from torch import nn
 
@@ -23,7 +24,16 @@ class DeviceConfig(Protocol):
 
 
 def make_fabric(config: DeviceConfig) -> Fabric:
-    """Devices as configured, or as torchrun started them; already launched."""
+    """Devices as configured, or as torchrun started them; already launched.
+
+    Raises:
+        UsageError: a GPU is asked for where torch sees none.
+    """
+    if config.accelerator in ("cuda", "gpu") and not torch.cuda.is_available():
+        raise UsageError(
+            f"accelerator={config.accelerator} needs a GPU, and torch sees none: set "
+            "accelerator=cpu and precision=bf16-mixed"
+        )
     devices = int(os.environ.get("LOCAL_WORLD_SIZE", config.devices))
     nodes = int(os.environ.get("WORLD_SIZE", devices)) // devices
     fabric = Fabric(

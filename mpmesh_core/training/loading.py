@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from multiprocessing.util import Finalize
 
 import cv2
 from torch import Tensor
@@ -41,3 +43,5 @@ def from_step(
 
 def _one_thread(worker: int) -> None:
     cv2.setNumThreads(1)
+    # Threads of C++ libraries that still run at the interpreter's end would abort the process.
+    Finalize(None, os._exit, args=(0,), exitpriority=-1)

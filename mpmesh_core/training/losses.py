@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -30,6 +31,9 @@ CROP_METRES = 2.2  # what the width of a crop counts for, as in the skeleton net
 @dataclass(frozen=True)
 class RefinerLossWeights:
     """Weight of each term; the paper gives none."""
+
+    # Made from settings, it refuses unknown keys.
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     form: Form = "robust"  # how each term measures, see `equations`
     pose: float = 1.0  # eq. 12, first term, on rotation matrices

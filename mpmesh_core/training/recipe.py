@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 from mpmesh_core.errors import UsageError
 from mpmesh_core.networks.refiner import RefinerConfig
@@ -22,6 +22,9 @@ from mpmesh_core.training.skeleton import SkeletonTraining, train_skeleton
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
     """The stages of one variant."""
+
+    # Made from settings, it refuses unknown keys.
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     variant: Literal["light", "paper"] = "light"
     skeleton: SkeletonTraining | None = None

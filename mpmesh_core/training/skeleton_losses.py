@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -36,6 +37,9 @@ _LOG_CONFIDENCE_PX = math.log(CONFIDENCE_SCALE_PX)
 @dataclass(frozen=True)
 class LossWeights:
     """Weight of each term; the paper gives none."""
+
+    # Made from settings, it refuses unknown keys.
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     form: Form = "robust"  # how the absolute term measures, see `equations`
     relative: float = 1.0  # eq. 7, second term

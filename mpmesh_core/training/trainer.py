@@ -18,7 +18,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Generic, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -34,6 +34,9 @@ from mpmesh_core.training.devices import make_fabric, synchronised
 @dataclass(frozen=True, kw_only=True)
 class TrainingRun:
     """How a run goes, whatever is trained."""
+
+    # Made from settings, it refuses unknown keys.
+    __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     output: str  # folder for curve, checkpoint and state
     steps: int = 10_000

@@ -15,6 +15,12 @@ class TestCheckShapes:
     def test_ellipsis_takes_any_leading_dimensions(self, leading: list[int]) -> None:
         check_shapes(joints=(torch.zeros(*leading, 24, 3), (..., 24, 3)))
 
+    def test_named_leading_dimensions_bind(self) -> None:
+        points, of_people = ("...P", "J", 3), ("...P",)
+        check_shapes(a=(np.zeros((5, 2, 24, 3)), points), b=(np.zeros((5, 2)), of_people))
+        with pytest.raises(ShapeError, match=r"b must have shape \(\.\.\.P, J, 3\)"):
+            check_shapes(a=(np.zeros((5, 24, 3)), points), b=(np.zeros((24, 3)), points))
+
     def test_names_bind_across_arguments(self) -> None:
         with pytest.raises(ShapeError, match=r"scores must have shape \(N,\), got \(3,\)"):
             check_shapes(boxes=(np.zeros((2, 4)), ("N", 4)), scores=(np.zeros(3), ("N",)))

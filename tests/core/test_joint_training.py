@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from training_samples import scenes, standing_scene
+from training_samples import scenes, skeleton_training, standing_scene
 from typer.testing import CliRunner
 
 from mpmesh_core.body import load_body
@@ -18,15 +18,20 @@ from mpmesh_core.networks.checkpoint import load_checkpoint
 from mpmesh_core.networks.refiner import RefinerConfig
 from mpmesh_core.networks.skeleton import SkeletonConfig
 from mpmesh_core.training.augment import NO_AUGMENT
+from mpmesh_core.training.detector import DetectorTraining
+from mpmesh_core.training.head import HeadTraining
 from mpmesh_core.training.joint import JointTrainer, JointTraining
 from mpmesh_core.training.joint_data import SceneBatches
 from mpmesh_core.training.recipe import Recipe, train_recipe
+from mpmesh_core.training.refiner import RefinerTraining
 from mpmesh_core.training.scene import write_shard
 from mpmesh_core.training.settings import read_settings
+from mpmesh_core.training.skeleton import SkeletonTrainer, SkeletonTraining
 from mpmesh_core.training.skeleton_data import write_people
 from mpmesh_core.training.skeleton_sources import scene_people
 
 CONFIGS = Path(__file__).parents[2] / "configs"
+LIGHT = CONFIGS / "light"
 
 
 @pytest.fixture(scope="module")
@@ -184,6 +189,48 @@ class TestRecipes:
     @pytest.mark.parametrize("name", ("light/joint.yaml", "paper.yaml"))
     def test_recipes_can_be_read(self, name: str) -> None:
         assert read_settings(Recipe, CONFIGS / name).joint is not None
+
+    @pytest.mark.parametrize(
+        "kind, word",
+        [
+            (SkeletonTraining, "step=3"),
+            (SkeletonTraining, "weights.relatve=1"),
+            (SkeletonTraining, "augment.rol_deg=1"),
+            (SkeletonTraining, "network.hiden=8"),
+            (RefinerTraining, "weights.pos=1"),
+            (RefinerTraining, "network.layer=2"),
+            (HeadTraining, "token=9"),
+            (Recipe, "joint.bach=2"),
+            (Recipe, "jont=2"),
+        ],
+    )
+    def test_unknown_keys_are_refused(self, kind: type, word: str) -> None:
+        key = word.partition("=")[0]
+        given = ["output=x", "stores={x: 1.0}"] if kind in (SkeletonTraining, HeadTraining) else []
+        given = ["output=x", "scenes={x: 1.0}"] if kind is RefinerTraining else given
+        given = ["joint={output: x, scenes: {x: 1.0}}"] if kind is Recipe else given
+        with pytest.raises(UsageError, match=f"'{key}'"):
+            read_settings(kind, None, [*given, word])
+
+    @pytest.mark.parametrize("name", sorted(path.name for path in LIGHT.glob("*.yaml")))
+    def test_shipped_settings_can_be_read(self, name: str) -> None:
+        kinds: dict[str, type] = {"refiner.yaml": RefinerTraining, "ablation.yaml": RefinerTraining}
+        kinds |= {
+            "detector.yaml": DetectorTraining,
+            "head.yaml": HeadTraining,
+            "joint.yaml": Recipe,
+        }
+        settings = read_settings(kinds.get(name, SkeletonTraining), LIGHT / name)
+        assert settings
+
+    def test_a_gpu_that_is_not_there_is_one_line(
+        self, data: tuple[Path, Path], tmp_path: Path
+    ) -> None:
+        if torch.cuda.is_available():
+            pytest.skip("there is a GPU")
+        config = skeleton_training(tmp_path, data[1], accelerator="cuda")
+        with pytest.raises(UsageError, match="accelerator=cpu"):
+            SkeletonTrainer(config)
 
     def test_stages_are_checked(self, data: tuple[Path, Path], tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="needs a stage"):

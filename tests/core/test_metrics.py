@@ -74,8 +74,20 @@ class TestMpjpe:
         assert np.allclose(mpjpe(truth + [3.0, 0, 4.0], truth, root=None), 5.0)
 
     def test_wrong_shape(self) -> None:
-        with pytest.raises(ShapeError, match=r"truth must have shape \(\.\.\., J, 3\)"):
+        with pytest.raises(ShapeError, match=r"truth must have shape \(\.\.\.P, J, 3\)"):
             mpjpe(np.zeros((2, 24, 3)), np.zeros((2, 17, 3)))
+
+    @pytest.mark.parametrize("leading", [(2,), (), (1,), (3, 1)])
+    def test_nothing_is_broadcast(self, leading: tuple[int, ...]) -> None:
+        with pytest.raises(ShapeError, match="truth must have shape"):
+            mpjpe(np.zeros((3, 14, 3)), np.zeros((*leading, 14, 3)))
+
+    def test_small_numbers_and_whole_ones(self) -> None:
+        """Unsigned bytes don't wrap; a tenth of a micrometre still has a scale."""
+        low, high = np.zeros((14, 3), np.uint8), np.ones((14, 3), np.uint8)
+        assert mpjpe(low, high, root=None) == pytest.approx(3**0.5)
+        truth = np.random.default_rng(5).normal(size=(14, 3))
+        assert pa_mpjpe(1e-7 * truth, truth) < 1e-6
 
 
 class TestPck:
@@ -85,6 +97,12 @@ class TestPck:
         weight = np.array([[1, 1, 1, 0]], float)
         share = pck(predicted, truth, weight, np.array([50.0]), at=0.2)
         assert np.allclose(share, 2 / 3)
+
+    def test_every_element_has_its_reference(self) -> None:
+        points, weight = np.zeros((2, 4, 2)), np.ones((2, 4))
+        for reference in (np.ones(1), np.ones(3), np.ones(())):
+            with pytest.raises(ShapeError, match="reference"):
+                pck(points, points, weight, reference, 0.2)
 
     def test_no_label_gives_nan(self) -> None:
         share = pck(np.zeros((1, 4, 2)), np.zeros((1, 4, 2)), np.zeros((1, 4)), np.ones(1), 0.2)
