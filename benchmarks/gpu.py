@@ -3,7 +3,7 @@
 Parts: `parity` (FP16 on the GPU against FP32 on the CPU, shipped weights), `latency` (camera bytes
 in to joints and parameters out on the host, 1920x1080, 1 to 32 people, both variants; the paper's
 variant has random weights), `copies` (host-device copies and kernels a frame, from the profiler),
-`networks` (time, FLOPs and share of the measured peak of each network). The number of people is
+`roofline` (every stage against the device's ceilings, see `roofline.py`). The number of people is
 forced, see `mpmesh_core.evaluation.latency`. A part that fails prints its traceback, and the next
 one begins. Writes DIR/gpu.json after every part and prints a table last.
 
@@ -29,11 +29,10 @@ import cv2
 import numpy as np
 import torch
 from fuse_ahead import Size, compile_ahead
-from torch.utils.flop_counter import FlopCounterMode
+from roofline import against_roof, count_stages, measure_ceilings
 
 from mpmesh_core.camera import Camera
 from mpmesh_core.device_line import padded
-from mpmesh_core.engines import Engine
 from mpmesh_core.evaluation.latency import (
     FixedPeople,
     count_copies,
@@ -209,59 +208,32 @@ def copies(bench: Bench) -> None:
         bench.row("copies", variant, partial(count_copies, pipeline, picture, bench.camera))
 
 
-def networks(bench: Bench) -> None:
-    """Time of each network as a graph, against the peak of a large half-precision product."""
-    a = torch.randn(8192, 8192, device="cuda", dtype=torch.float16)
-    peak = 2 * 8192**3 / _graph_ms(lambda: a @ a) / 1e9  # TFLOP/s
-    source = torch.empty(2**30, dtype=torch.uint8, device="cuda").random_()
-    target = torch.empty_like(source)
-    bandwidth = 2 * 2**30 / _graph_ms(lambda: target.copy_(source)) / 1e9  # TB/s
-    bench.row("networks", "device", lambda: {"peak_tflops": peak, "copy_tb_s": bandwidth})
+def roofline(bench: Bench) -> None:
+    """Stages with ten people against the ceilings."""
+    ceilings = measure_ceilings(torch.device("cuda"))
+    bench.row("roofline", "ceilings", lambda: asdict(ceilings))
 
-    def measure(engine: Engine, batch: int) -> dict:
-        example = engine._network.example_inputs(batch)  # type: ignore[attr-defined]
-        inputs = {name: value.cuda() for name, value in example.items()}
-        with FlopCounterMode(display=False) as counter:
-            engine.run(inputs)
-        flops = counter.get_total_flops()
-        ms = _graph_ms(lambda: engine.run(inputs))
-        return {"ms": ms, "gflop": flops / 1e9, "share_of_peak": flops / ms / 1e9 / peak}
+    def measure(variant: str) -> dict:
+        pipeline, force = bench.forced(variant)
+        picture, camera = bench.pictures[0], bench.camera
+        work = count_stages(pipeline, picture, camera, MAIN_PEOPLE)
+        force(MAIN_PEOPLE)
+        times = time_frames(pipeline, [picture], camera, RUNS).stages
+        rows = (
+            against_roof(name, counted, times[name], ceilings) for name, counted in work.items()
+        )
+        return {row.stage: asdict(row) for row in rows}
 
     for variant in VARIANTS:
-        pipeline = bench.pipeline(variant)
-        rows = [(pipeline.skeleton, 1), (pipeline.skeleton, 16), (pipeline.refiner, 16)]
-        if variant == "light":
-            rows.append((pipeline.detector.engine, 1))
-        for engine, batch in rows:
-            name = f"{variant} {engine.name} {batch}"
-            bench.row("networks", name, partial(measure, engine, batch))
-
-
-@torch.inference_mode()
-def _graph_ms(work: Callable[[], object], runs: int = 30) -> float:
-    """Median time of a recorded function on the device [ms]."""
-    for _ in range(3):
-        work()
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        work()
-    times = []
-    for _ in range(runs):
-        first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        first.record()
-        graph.replay()
-        last.record()
-        last.synchronize()
-        times.append(first.elapsed_time(last))
-    return float(np.median(times))
+        if bench.ready(variant, MAIN_PEOPLE):
+            bench.row("roofline", variant, partial(measure, variant))
 
 
 PARTS: dict[str, Callable[[Bench], None]] = {
     "latency": latency,
     "copies": copies,
     "parity": parity,
-    "networks": networks,
+    "roofline": roofline,
 }
 
 
