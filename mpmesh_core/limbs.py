@@ -1,12 +1,13 @@
 """limbs: refined bodies keep their joints where the picture shows them.
 
-In   rotations and betas before and after refinement
+In   rotations before and after refinement, betas before it
 Out  rotations (N, 24, 3, 3) of the refined body, its joints where they were before
 
 The refiner sees no pixels, and on held-out people it moves joints to no better places. What it
 knows better are rotations that joints don't show, most of all where hands and feet point. So hands
 and feet go along with wrist and ankle as the refiner turned them, and bones keep the refined twist;
-every other joint is aimed at where the skeleton network saw it.
+every other joint is aimed at where the skeleton network saw it. The body's shape stays that of the
+skeleton network, too: on held-out people it is nearer to the truth than the refined one.
 """
 
 from __future__ import annotations
@@ -36,22 +37,19 @@ _MOVES = tuple(
 )
 
 
-def keep_limbs(
-    rotations: Tensor, betas: Tensor, seen_rotations: Tensor, seen_betas: Tensor, body: BodyModel
-) -> Tensor:
+def keep_limbs(rotations: Tensor, seen_rotations: Tensor, betas: Tensor, body: BodyModel) -> Tensor:
     """Put the joints of refined bodies back.
 
     Args:
         rotations: (N, 24, 3, 3) refined.
-        betas: (N, 10) refined.
         seen_rotations: (N, 24, 3, 3) of inverse kinematics towards the skeletons.
-        seen_betas: (N, 10) that it had.
+        betas: (N, 10) that it had.
         body: the body model they are parameters of.
 
     Returns:
         (N, 24, 3, 3) rotations.
     """
-    both = torch.cat((rotations, seen_rotations)), torch.cat((betas, seen_betas))
+    both = torch.cat((rotations, seen_rotations)), betas.repeat(2, 1)
     refined, seen = _points(*both, body).chunk(2)
     moves = constant(_MOVES, refined.dtype, refined.device)
     rest = body.rest_points(betas)

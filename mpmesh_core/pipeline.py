@@ -268,7 +268,7 @@ class Pipeline:
         if self.refiner is not None and plan.refine:
             given = skeletons, rotations, roots, crops
             improve = partial(steps.refine, self.refiner, self.body, self.config.context)
-            rotations, betas, refined = step("refine", improve, *given)
+            rotations, refined = step("refine", improve, *given)
         focal = float(camera.K[0, 0])
         stand_up = partial(steps.stand, self.body, camera, focal)
         bodies, placed, fields = seen("body", stand_up, rotations, betas, skeletons, crops)

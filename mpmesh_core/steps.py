@@ -82,11 +82,11 @@ def refine(
     rotations: Tensor,
     roots: Tensor,
     crops: CropCameras,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Refined rotations (N, 24, 3, 3) and betas (N, 10), and (N,) bool, who could be refined."""
+) -> tuple[Tensor, Tensor]:
+    """Refined rotations (N, 24, 3, 3), and (N,) bool, who could be refined."""
     given = skeletons, rotations, skeletons.betas, roots, crops
-    refined, betas, ok = refine_poses(engine, *given, context)
-    return keep_limbs(refined, betas, rotations, skeletons.betas, body), betas, ok
+    refined, _, ok = refine_poses(engine, *given, context)
+    return keep_limbs(refined, rotations, skeletons.betas, body), ok
 
 
 def stand(

@@ -233,11 +233,9 @@ def _refined(network: RefinerNetwork, people: RefinerBatch, body: BodyModel) -> 
     seen = rotations_from_pose6d(people.inputs["pose6d"], people.truth.rotations)
     refined = network(*people.inputs.values())
     rotations = rotations_from_pose6d(refined["refined_pose6d"], seen)
-    betas = refined["refined_betas"]
-    kept = keep_limbs(rotations, betas, seen, seen_betas, body)
-    return _body_errors("refiner", rotations, betas, people, body) | _body_errors(
-        "pipeline", kept, betas, people, body
-    )
+    kept = keep_limbs(rotations, seen, seen_betas, body)
+    says = _body_errors("refiner", rotations, refined["refined_betas"], people, body)
+    return says | _body_errors("pipeline", kept, seen_betas, people, body)
 
 
 def _body_errors(

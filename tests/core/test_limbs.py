@@ -41,7 +41,7 @@ def _turned(rotations: Tensor, joints: list[int], seed: int = 3) -> Tensor:
 class TestKeepLimbs:
     def test_without_refinement_nothing_moves(self, body: BodyModel) -> None:
         pose = _poses(0.4, 0)
-        kept = keep_limbs(pose, BETAS, pose, BETAS, body)
+        kept = keep_limbs(pose, pose, BETAS, body)
         off = (_joints(body, kept) - _joints(body, pose)).norm(dim=-1)
         assert off.max() < 1e-3
 
@@ -50,7 +50,7 @@ class TestKeepLimbs:
         names = ("left_shoulder", "right_elbow", "left_hip", "right_knee")
         refined = _turned(seen, [SMPL_JOINTS.index(name) for name in names])
         before, after = _joints(body, refined), _joints(body, seen)
-        kept = _joints(body, keep_limbs(refined, BETAS, seen, BETAS, body))
+        kept = _joints(body, keep_limbs(refined, seen, BETAS, body))
         limbs = list(SEEN)
         assert (before - after)[:, limbs].norm(dim=-1).max() > 0.1
         assert (kept - after)[:, limbs].norm(dim=-1).max() < 1e-3
@@ -58,12 +58,12 @@ class TestKeepLimbs:
     def test_hands_and_feet_point_where_the_refiner_says(self, body: BodyModel) -> None:
         seen = _poses(0.3, 2)
         refined = _turned(seen, LEAVES)
-        kept = keep_limbs(refined, BETAS, seen, BETAS, body)
+        kept = keep_limbs(refined, seen, BETAS, body)
         off = (_joints(body, kept) - _joints(body, refined)).norm(dim=-1)
         assert off.max() < 1e-3
 
     def test_rotations_also_of_wild_poses(self, body: BodyModel) -> None:
-        kept = keep_limbs(_poses(2.0, 4), BETAS, _poses(2.0, 5), BETAS, body)
+        kept = keep_limbs(_poses(2.0, 4), _poses(2.0, 5), BETAS, body)
         identity = torch.eye(3).expand_as(kept)
         torch.testing.assert_close(kept @ kept.mT, identity, rtol=0, atol=1e-5)
         assert (torch.linalg.det(kept) > 0).all()
