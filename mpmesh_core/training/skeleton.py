@@ -147,7 +147,7 @@ class SkeletonTrainer(Trainer[SkeletonTraining, dict[str, Tensor]]):
         """Errors on people kept out."""
         return {
             Path(folder).name: validate_skeleton(
-                self.average, PeopleStore(folder), self.config.size
+                self.average, PeopleStore(folder), self.config.size, body=self._body
             )
             for folder in self.config.validation
         }

@@ -1,8 +1,9 @@
 """skeleton_validation: how good the skeleton network is on people kept out of training.
 
 In   a network, stores of labelled people
-Out  numbers by name: 3D errors [mm] where bodies are known, PCK (in torso lengths) where LSP's
-     human labels are, for each convention that speaks of those joints
+Out  numbers by name: 3D errors [mm] where bodies are known, of points and, given a body model, of
+     what the line makes of them (`posed_...`); PCK (in torso lengths) where LSP's human labels
+     are, for each convention that speaks of those joints
 """
 
 from __future__ import annotations
@@ -10,9 +11,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from mpmesh_core.body import BodyModel
 from mpmesh_core.evaluation.metrics import mpjpe, pa_mpjpe, pck
 from mpmesh_core.networks.skeleton import JOINTS, SkeletonNetwork
 from mpmesh_core.training.augment import NO_AUGMENT
+from mpmesh_core.training.posed import pose_body
 from mpmesh_core.training.skeleton_data import PeopleStore
 
 Array = np.ndarray
@@ -28,7 +31,11 @@ _CHUNK = 25
 
 @torch.inference_mode()
 def validate_skeleton(
-    network: SkeletonNetwork, store: PeopleStore, size: int, most: int = 200
+    network: SkeletonNetwork,
+    store: PeopleStore,
+    size: int,
+    most: int = 200,
+    body: BodyModel | None = None,
 ) -> dict[str, float]:
     """Measure on up to `most` people of a store, evenly spread over it, without augmentation.
 
@@ -36,20 +43,29 @@ def validate_skeleton(
         network: in eval mode.
         store: people kept out of training.
         size: side of the crops [px].
+        most: people, at most.
+        body: for the errors of posed bodies.
     """
     rows = np.unique(np.linspace(0, len(store) - 1, min(most, len(store))).astype(int))
     rng = np.random.default_rng(0)
     samples = [store.crop(int(row), rng, NO_AUGMENT, size) for row in rows]
     labels = {name: np.stack([s[name] for s in samples]) for name in samples[0]}
     device = next(network.parameters()).device
-    points3d, points2d = [], []
-    for image in torch.from_numpy(labels["image"]).split(_CHUNK):
+    points3d, points2d, posed = [], [], []
+    cameras = torch.from_numpy(labels["K"]).split(_CHUNK)
+    for image, K in zip(torch.from_numpy(labels["image"]).split(_CHUNK), cameras):
         found, maps, decoded = network.outputs(image.float().to(device))
+        if body is not None:
+            posed.append(pose_body(found, K.to(device), body, size).points.cpu().numpy())
         conventions = {"points": maps, **network.extra_points(decoded)}
         points3d.append(found["points3d"].cpu().numpy())
         points2d.append({name: m.points2d.cpu().numpy() for name, m in conventions.items()})
     pixels = {name: np.concatenate([p[name] for p in points2d]) for name in LIMBS}
-    return _spatial(np.concatenate(points3d), labels) | _planar(pixels, labels)
+    scores = _spatial(np.concatenate(points3d), labels)
+    if posed:
+        errors = _spatial(np.concatenate(posed), labels)
+        scores |= {f"posed_{name}": value for name, value in errors.items()}
+    return scores | _planar(pixels, labels)
 
 
 def _spatial(points3d: Array, labels: dict[str, Array]) -> dict[str, float]:
