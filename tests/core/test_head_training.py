@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import numpy as np
@@ -46,7 +46,7 @@ def training(people: Path, output: Path, **changes: object) -> HeadTraining:
         joint_rate=5e-3,
         weights=LossWeights(relative=0.0, bones=0.0, posed=1.0, standing=1.0),
     )
-    values = {name: getattr(base, name) for name in base.__dataclass_fields__}
+    values = {entry.name: getattr(base, entry.name) for entry in fields(base)}
     return HeadTraining(**(values | {"tokens": 64} | changes))  # type: ignore[arg-type]
 
 
