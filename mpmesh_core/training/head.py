@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mpmesh_core.body import BodyModel, load_body
+from mpmesh_core.body import load_body
 from mpmesh_core.errors import UsageError
 from mpmesh_core.networks.checkpoint import load_network
 from mpmesh_core.networks.joint_head import JointTokens
@@ -79,7 +79,7 @@ class HeadTrainer(SkeletonTrainer):
             cache_tokens(folder, self.network.eval(), batches, crops, _origin(config), half)
         self.fabric.barrier()
         self._tokens = TokenCache(folder)
-        self._body: BodyModel = load_body().to(self.fabric.device)
+        self._body = load_body().to(self.fabric.device)
 
     def batches(self, first: int) -> Iterator[dict[str, Tensor]]:
         """Crops at random; each device has its part of one draw."""
@@ -99,8 +99,7 @@ class HeadTrainer(SkeletonTrainer):
         found = {name: value.float() for name, value in self.model(joint_tokens(batch)).items()}
         weights, size = self.config.weights, self.config.size
         terms = output_losses(found, batch, weights, size)
-        posed = posed_losses(found, batch, self._body, size)
-        return terms | {name: getattr(weights, name) * value for name, value in posed.items()}
+        return terms | posed_losses(found, batch, self._body, weights, size)
 
 
 def train_head(config: HeadTraining) -> Path:

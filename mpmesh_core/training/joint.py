@@ -27,7 +27,7 @@ from mpmesh_core.training.adversary import Adversary, make_adversary
 from mpmesh_core.training.joint_data import SceneBatches, in_order
 from mpmesh_core.training.loading import from_step
 from mpmesh_core.training.losses import RefinerLossWeights, RefinerTruth, refiner_losses
-from mpmesh_core.training.posed import pose_body
+from mpmesh_core.training.posed import pose_body, posed_losses
 from mpmesh_core.training.refiner import mean_errors, refiner_groups
 from mpmesh_core.training.refiner_data import TRUTH
 from mpmesh_core.training.skeleton import (
@@ -174,6 +174,7 @@ class JointTrainer(Trainer[JointTraining, dict[str, Tensor]]):
         found, maps, inputs, refined = self.model(*_inputs(batch, config.channels_last))
         absolute = progress >= config.absolute_from
         terms = skeleton_losses(found, maps, batch, config.weights, SIZE, absolute)
+        terms |= posed_losses(found, batch, self.body, config.weights, SIZE)
         deceive = None if self.opponent is None else self.opponent.deceive
         start = {name: inputs[name].detach() for name in ("pose6d", "betas")}
         ends = refiner_losses(

@@ -20,6 +20,7 @@ from mpmesh_core.placement import locate
 from mpmesh_core.pose import SHRINKS, absolute_points, point_weights, solve_pose
 from mpmesh_core.training.equations import points_loss, weighted_mean
 from mpmesh_core.training.losses import CROP_METRES
+from mpmesh_core.training.skeleton_losses import LossWeights
 from mpmesh_core.types import Skeletons
 
 _NEAREST = 0.1  # [m] depth at which points project
@@ -41,7 +42,11 @@ def pose_body(found: dict[str, Tensor], K: Tensor, body: BodyModel, size: int) -
 
 
 def posed_losses(
-    found: dict[str, Tensor], labels: dict[str, Tensor], body: BodyModel, size: int
+    found: dict[str, Tensor],
+    labels: dict[str, Tensor],
+    body: BodyModel,
+    weights: LossWeights,
+    size: int,
 ) -> dict[str, Tensor]:
     """Both terms of eq. 13 for bodies before the refiner: in space, and where the line stands them.
 
@@ -50,11 +55,15 @@ def posed_losses(
     Args:
         found: outputs of the skeleton network.
         labels: a batch as `PeopleStore.crop` describes it.
+        weights: of the two terms.
         body, size: as for `pose_body`.
 
     Returns:
-        `posed`, pelvis on pelvis [m], and `standing`, in the picture [m at the crop's scale].
+        `posed`, pelvis on pelvis [m], and `standing`, in the picture [m at the crop's scale], both
+        weighted; nothing where neither has a weight.
     """
+    if not (weights.posed or weights.standing):
+        return {}
     found = found | {"confidence": found["confidence"].detach()}
     points = pose_body(found, labels["K"], body, size).points
     points, truth = points - points[:, :1], labels["points3d"]
@@ -63,8 +72,9 @@ def posed_losses(
     pixels = _standing(points, found, labels["K"], size)
     away = (pixels - labels["points2d"][..., :2]).abs().sum(-1) * (CROP_METRES / size)
     return {
-        "posed": points_loss(points, truth[..., :3] - pelvis[..., :3], known),
-        "standing": weighted_mean(away.clamp(max=_FARTHEST_OFF), labels["points2d"][..., 2]),
+        "posed": weights.posed * points_loss(points, truth[..., :3] - pelvis[..., :3], known),
+        "standing": weights.standing
+        * weighted_mean(away.clamp(max=_FARTHEST_OFF), labels["points2d"][..., 2]),
     }
 
 

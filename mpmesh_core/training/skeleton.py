@@ -104,8 +104,7 @@ class SkeletonTrainer(Trainer[SkeletonTraining, dict[str, Tensor]]):
             )
         self._batches = Batches(self.config, self.fabric.global_rank, self.fabric.world_size)
         self._crops = DeviceCrops(self.fabric.device)
-        posed = config.weights.posed or config.weights.standing
-        self._body = load_body().to(self.fabric.device) if posed else None
+        self._body = load_body().to(self.fabric.device)
 
     def train_mode(self) -> None:
         """Training mode, but for what is frozen."""
@@ -129,10 +128,7 @@ class SkeletonTrainer(Trainer[SkeletonTraining, dict[str, Tensor]]):
         absolute = progress >= self.config.absolute_from
         weights, size = self.config.weights, self.config.size
         terms = skeleton_losses(found, maps, batch, weights, size, absolute)
-        if self._body is not None:
-            posed = posed_losses(found, batch, self._body, size)
-            terms |= {name: getattr(weights, name) * value for name, value in posed.items()}
-        return terms
+        return terms | posed_losses(found, batch, self._body, weights, size)
 
     def _pictures(self, batch: dict[str, Tensor]) -> Tensor:
         """Crops (N, 3, S, S) on the device."""

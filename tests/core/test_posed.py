@@ -10,8 +10,10 @@ from torch import Tensor
 from mpmesh_core.body import BodyModel, load_body
 from mpmesh_core.ik import twist_from_rotations
 from mpmesh_core.training.posed import pose_body, posed_losses
+from mpmesh_core.training.skeleton_losses import LossWeights
 
 PEOPLE, SIZE = 4, 256
+EQUAL = LossWeights(posed=1.0, standing=1.0)
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +53,7 @@ class TestPosedLoss:
         torch.testing.assert_close(
             pose_body(found, labels["K"], body, SIZE).rotations, rotations, atol=2e-3, rtol=0
         )
-        losses = posed_losses(found, labels, body, SIZE)
+        losses = posed_losses(found, labels, body, EQUAL, SIZE)
         assert losses["posed"] < 1e-3
         assert losses["standing"] < 1e-3
 
@@ -59,13 +61,13 @@ class TestPosedLoss:
         found, labels, _ = exact(body)
         small = found | {"points3d": 0.8 * found["points3d"]}
         off = (small["points3d"] - found["points3d"]).norm(dim=-1).mean()
-        assert posed_losses(small, labels, body, SIZE)["posed"] < 0.6 * off
+        assert posed_losses(small, labels, body, EQUAL, SIZE)["posed"] < 0.6 * off
 
     def test_standing_is_how_far_the_body_is_off_in_the_picture(self, body: BodyModel) -> None:
         """Where labels are 4 px beside what the network saw, the body is off by 4 px too."""
         found, labels, _ = exact(body)
         beside = labels["points2d"] + torch.tensor([4.0, 0.0, 0.0])
-        losses = posed_losses(found, labels | {"points2d": beside}, body, SIZE)
+        losses = posed_losses(found, labels | {"points2d": beside}, body, EQUAL, SIZE)
         assert losses["standing"].item() == pytest.approx(4 * 2.2 / SIZE, rel=0.02)
         assert losses["posed"] < 1e-3
 
@@ -76,13 +78,17 @@ class TestPosedLoss:
             "points3d": learning["points3d"] + 0.05 * torch.randn(PEOPLE, 29, 3),
             "twist": learning["twist"].detach(),
         }
-        sum(posed_losses(noisy, labels, body, SIZE).values(), torch.zeros(())).backward()
+        sum(posed_losses(noisy, labels, body, EQUAL, SIZE).values(), torch.zeros(())).backward()
         for name in ("points3d", "points2d", "betas"):
             gradient = learning[name].grad
             assert gradient is not None
             assert gradient.isfinite().all()
             assert gradient.abs().max() > 0
         assert learning["confidence"].grad is None
+
+    def test_without_weights_there_is_nothing(self, body: BodyModel) -> None:
+        found, labels, _ = exact(body)
+        assert posed_losses(found, labels, body, LossWeights(), SIZE) == {}
 
     def test_unknown_people_cost_nothing(self, body: BodyModel) -> None:
         found, labels, _ = exact(body)
@@ -91,6 +97,6 @@ class TestPosedLoss:
             "points2d": labels["points2d"] * torch.tensor([1.0, 1.0, 0.0]),
         }
         wrong = found | {"points3d": -found["points3d"]}
-        losses = posed_losses(wrong, unknown, body, SIZE)
+        losses = posed_losses(wrong, unknown, body, EQUAL, SIZE)
         assert losses["posed"] == 0
         assert losses["standing"] == 0
