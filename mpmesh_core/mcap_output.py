@@ -107,7 +107,7 @@ class McapFile:
 
     def _refusing(self) -> AbstractContextManager[None]:
         """What goes wrong on the disk as one line."""
-        return refusing(f"{self.path} cannot be written", "; what was written is in its .part file")
+        return refusing(f"{self.path} cannot be written", "; make room, or give another file")
 
 
 def read_note(path: Path, name: str) -> dict[str, str] | None:

@@ -21,7 +21,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
 from mpmesh_core.camera import Camera
-from mpmesh_core.errors import MPMeshError
+from mpmesh_core.errors import InputError, MPMeshError
 from mpmesh_core.sources import BadFrame, Frame, Source, open_source
 from mpmesh_ros.signals import init_until_signal
 
@@ -56,6 +56,8 @@ class PictureSource(Node):
         for frame in self._frames(source):
             if isinstance(frame, BadFrame):
                 self.get_logger().warning(frame.reason)
+                if ended.is_set():
+                    return
                 continue
             if ended.wait(max(0.0, due - time.monotonic())):
                 return
@@ -72,9 +74,20 @@ class PictureSource(Node):
         return ClipSource(list(demo_clip(frames=round(CLIP_SECONDS * FPS))), FPS)
 
     def _frames(self, source: Source) -> Iterator[Frame | BadFrame]:
-        yield from source
-        while self._loop and source.kind != "camera":
-            yield from source
+        """The source's frames, again and again where that is wanted.
+
+        Raises:
+            InputError: a pass without a picture, which would be repeated for ever.
+        """
+        while True:
+            shown = False
+            for frame in source:
+                shown |= isinstance(frame, Frame)
+                yield frame
+            if not shown:
+                raise InputError(f"source {self._source} has no picture that can be used")
+            if not self._loop or source.kind == "camera":
+                return
 
     def _publish(self, frame: Frame) -> None:
         height, width = frame.image.shape[:2]

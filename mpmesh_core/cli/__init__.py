@@ -80,7 +80,7 @@ def main() -> None:
     except Exception as error:
         # Typer's own errors: of click, or of a copy of click in newer versions
         message = getattr(error, "format_message", None)
-        if debug or message is None:
+        if message is None:
             raise
         if message():  # none where help was asked for by giving nothing
             typer.echo(f"mpmesh: {message().rstrip('.')}; --help shows what there is", err=True)

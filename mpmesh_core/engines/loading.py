@@ -103,7 +103,7 @@ def load_engine(
             return OnnxRuntimeEngine(name, path, threads)
         except WeightsError as error:
             logger.warning("%s; it is exported anew", error)
-            path.unlink()
+            path.unlink(missing_ok=True)
             return OnnxRuntimeEngine(name, cached_onnx(name, checkpoint), threads)
     if backend == "tensorrt":
         from mpmesh_core.engines.tensorrt_loading import load_tensorrt

@@ -21,6 +21,7 @@ import numpy as np
 
 from mpmesh_core.errors import InputError, MissingFileError
 from mpmesh_core.sources.frames import BadFrame, Frame, SourceKind
+from mpmesh_core.sources.opencv_log import SILENT, set_log_level
 
 Array = np.ndarray
 IMAGE_SUFFIXES: tuple[str, ...] = (
@@ -129,12 +130,11 @@ def _png_ends(data: bytes) -> bool:
 @contextmanager
 def _quiet_decoders() -> Iterator[None]:
     """Keep OpenCV's own messages off the terminal; ours says the same in one line."""
-    logging = cv2.utils.logging
-    level = logging.setLogLevel(logging.LOG_LEVEL_SILENT)
+    level = set_log_level(SILENT)
     try:
         yield
     finally:
-        logging.setLogLevel(level)
+        set_log_level(level)
 
 
 class ImageFiles:

@@ -15,6 +15,7 @@ import cv2
 
 from mpmesh_core.errors import InputError, MissingFileError
 from mpmesh_core.sources.frames import BadFrame, Frame, SourceKind
+from mpmesh_core.sources.opencv_log import ERRORS, set_log_level
 
 FALLBACK_FPS = 30.0
 FASTEST_FPS = 1000.0
@@ -123,4 +124,4 @@ def quiet_ffmpeg() -> None:
     FFmpeg's level is read at its first use, OpenCV's own warnings are errors that we report.
     """
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+    set_log_level(ERRORS)

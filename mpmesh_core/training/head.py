@@ -59,6 +59,8 @@ class HeadTrainer(SkeletonTrainer):
         """A checkpoint's network, of which only the joint head learns."""
         if self.config.start is None:
             raise UsageError("training on tokens needs a network to read them: set start")
+        if self.config.tokens < 1:
+            raise UsageError(f"tokens must be 1 or more, got {self.config.tokens}")
         network = load_network(self.config.start, SkeletonNetwork).to(self.fabric.device)
         network.requires_grad_(False)
         network.joints.requires_grad_(True)
@@ -72,11 +74,11 @@ class HeadTrainer(SkeletonTrainer):
         """Work out the tokens that are missing."""
         config = self.config
         folder = self.folder / "tokens"
-        if self.fabric.is_global_zero:
-            batches = Batches(replace(config, batch=_CROPS, pixels="loader", awaited=False))
-            half = torch.bfloat16 if config.precision == "bf16-mixed" else torch.float32
-            crops = config.tokens
-            cache_tokens(folder, self.network.eval(), batches, crops, _origin(config), half)
+        batches = Batches(replace(config, batch=_CROPS, pixels="loader", awaited=False))
+        half = torch.bfloat16 if config.precision == "bf16-mixed" else torch.float32
+        part = self.fabric.global_rank, self.fabric.world_size
+        network, made_from = self.network.eval(), _origin(config)
+        cache_tokens(folder, network, batches, config.tokens, made_from, half, part)
         self.fabric.barrier()
         self._tokens = TokenCache(folder)
         self._body = load_body().to(self.fabric.device)
@@ -117,6 +119,7 @@ def _origin(config: HeadTraining) -> dict[str, Any]:
         "stores": config.stores,
         "augment": asdict(config.augment),
         "size": config.size,
+        "tokens": config.tokens,
         "seed": config.seed,
         "precision": config.precision,
     }

@@ -22,7 +22,7 @@ from torch import Tensor
 from mpmesh_core.errors import UsageError
 from mpmesh_core.networks.joint_head import JointTokens
 from mpmesh_core.networks.skeleton import SkeletonNetwork
-from mpmesh_core.outputs import prepare_folder, write_file
+from mpmesh_core.outputs import write_file
 from mpmesh_core.training.skeleton_batches import Batches
 
 Array = np.ndarray
@@ -40,6 +40,7 @@ def cache_tokens(
     crops: int,
     made_from: dict[str, Any],
     precision: torch.dtype,
+    part: tuple[int, int] = (0, 1),
 ) -> None:
     """Write the tokens of at least so many crops, or those that are missing.
 
@@ -50,16 +51,19 @@ def cache_tokens(
         crops: how many.
         made_from: what decides them, as JSON values; told apart from former calls by it.
         precision: in which convolutions run.
+        part: rank and number of processes that share the work.
 
     Raises:
         UsageError: the folder holds tokens of something else.
     """
-    folder = prepare_folder(folder)
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     _same_origin(folder / "made_from.json", made_from)
     size = len(batches[0]["image"])
     steps = max(1, _SHARD // size)
     shards = -(-crops // (steps * size))
-    for shard in track(range(shards), "joint head's tokens"):
+    rank, processes = part
+    for shard in track(range(rank, shards, processes), "joint head's tokens", disable=rank > 0):
         path = folder / f"crops-{shard:05}.npy"
         if path.is_file():
             continue

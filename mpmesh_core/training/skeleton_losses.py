@@ -44,6 +44,7 @@ class LossWeights:
     form: Form = "robust"  # how the absolute term measures, see `equations`
     relative: float = 1.0  # eq. 7, second term
     bones: float = 1.0  # the same on the vectors between neighbours, of the final points
+    final: float = 1.0  # on both, of the points that the network gives out; 0: they are aims
     image: float = 1.0  # third
     projection: float = 0.3  # fourth
     absolute: float = 0.1  # first; not before `SkeletonTraining.absolute_from`
@@ -145,7 +146,11 @@ def output_losses(
 ) -> dict[str, Tensor]:
     """The terms of what the network gives out, weighted; arguments as of `skeleton_losses`."""
     losses = final_losses(found, labels["points3d"], labels["points2d"], 2.2 / size)
-    terms = {f"{name}_final": value * getattr(weights, name) for name, value in losses.items()}
+    share = {"relative": weights.final, "bones": weights.final}
+    terms = {
+        f"{name}_final": value * getattr(weights, name) * share.get(name, 1.0)
+        for name, value in losses.items()
+    }
     twist, betas = labels["twist"], labels["betas"]
     terms["twist"] = weights.twist * angle_loss(found["twist"], twist[..., :2], twist[..., 2])
     terms["shape"] = weights.shape * shape_loss(found["betas"], betas[:, :10], betas[:, 10])

@@ -44,7 +44,7 @@ def training(people: Path, output: Path, **changes: object) -> HeadTraining:
         batch=8,
         augment=NO_AUGMENT,
         joint_rate=5e-3,
-        weights=LossWeights(relative=0.0, bones=0.0, posed=1.0, standing=1.0),
+        weights=LossWeights(final=0.0, posed=1.0, standing=1.0),
     )
     values = {entry.name: getattr(base, entry.name) for entry in fields(base)}
     return HeadTraining(**(values | {"tokens": 64} | changes))  # type: ignore[arg-type]
