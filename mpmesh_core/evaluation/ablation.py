@@ -10,7 +10,6 @@ refiner says (`refiner`), and as the pipeline makes it of that (`pipeline`, see 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -28,7 +27,7 @@ from mpmesh_core.evaluation.metrics import Floats, mpjpe, pa_mpjpe
 from mpmesh_core.limbs import keep_limbs
 from mpmesh_core.networks.checkpoint import load_network
 from mpmesh_core.networks.refiner import RefinerNetwork
-from mpmesh_core.outputs import prepare_folder, write_file
+from mpmesh_core.outputs import prepare_folder
 from mpmesh_core.refine import rotations_from_pose6d
 from mpmesh_core.training.refiner import (
     RefinerTraining,
@@ -38,6 +37,7 @@ from mpmesh_core.training.refiner import (
     train_refiner,
 )
 from mpmesh_core.training.refiner_data import RefinerBatch, RefinerCache
+from mpmesh_core.training.settings import check_same
 
 METRICS = ("mpjpe", "pa_mpjpe", "mve")
 BATCH = 64  # people measured at once
@@ -145,19 +145,7 @@ def _same_settings(config: RefinerTraining) -> None:
     path = prepare_folder(config.output) / "settings.json"
     settings = {name: value for name, value in asdict(config).items() if name not in _FREE}
     settings["skeleton"] = sha256(skeleton_path(config).read_bytes()).hexdigest()
-    settings = json.loads(json.dumps(settings))
-    if not path.is_file():
-        write_file(path, json.dumps(settings, indent=1).encode())
-        return
-    try:
-        former = json.loads(path.read_text())
-    except ValueError:
-        raise InputError(f"{path} is damaged: remove its folder or give another output") from None
-    other = [name for name in settings if former.get(name) != settings[name]]
-    if other:
-        raise UsageError(
-            f"{config.output} holds runs with another {other[0]}: give another output=FOLDER"
-        )
+    check_same(path, settings, "runs with")
 
 
 def _remembered(path: Path, work: Callable[[], Errors]) -> Errors:

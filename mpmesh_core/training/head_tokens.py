@@ -9,7 +9,6 @@ The folder belongs to one network and one choice of crops; a call that was stopp
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,10 +18,9 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
-from mpmesh_core.errors import UsageError
 from mpmesh_core.networks.joint_head import JointTokens
 from mpmesh_core.networks.skeleton import SkeletonNetwork
-from mpmesh_core.outputs import write_file
+from mpmesh_core.training.settings import check_same
 from mpmesh_core.training.skeleton_batches import Batches
 
 Array = np.ndarray
@@ -58,7 +56,7 @@ def cache_tokens(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    _same_origin(folder / "made_from.json", made_from)
+    check_same(folder / "made_from.json", made_from, "tokens made from")
     size = len(batches[0]["image"])
     steps = max(1, _SHARD // size)
     shards = -(-crops // (steps * size))
@@ -126,17 +124,3 @@ def _records(network: SkeletonNetwork, batch: dict[str, Tensor], precision: torc
     for name, value in values.items():
         records[name] = value
     return records
-
-
-def _same_origin(path: Path, made_from: dict[str, Any]) -> None:
-    """Write down what the tokens are made from, or compare."""
-    made_from = json.loads(json.dumps(made_from))
-    if not path.is_file():
-        write_file(path, json.dumps(made_from, indent=1).encode())
-        return
-    former = json.loads(path.read_text())
-    other = [name for name in made_from if former.get(name) != made_from[name]]
-    if other:
-        raise UsageError(
-            f"{path.parent} holds tokens made from another {other[0]}: give another output=FOLDER"
-        )

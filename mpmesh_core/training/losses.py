@@ -112,6 +112,10 @@ def refiner_losses(
 def _reprojected(points: Tensor, pixels: Tensor, weight: Tensor, K: Tensor, size: int) -> Tensor:
     """Pixels (B, J, 2) of pelvis-relative points that stand where they fit the labels best."""
     root = place(points, pixels, weight, K, size=size).root
-    standing = points + root.unsqueeze(1)
-    projected = standing @ K.mT
-    return projected[..., :2] / projected[..., 2:].clamp_min(0.1)
+    return projected(points + root.unsqueeze(1), K)
+
+
+def projected(points: Tensor, K: Tensor) -> Tensor:
+    """Pixels (B, J, 2) of points (B, J, 3) [m, crop cameras], as if none were nearer than 0.1 m."""
+    seen = points @ K.mT
+    return seen[..., :2] / seen[..., 2:].clamp_min(0.1)

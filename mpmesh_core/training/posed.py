@@ -19,11 +19,10 @@ from mpmesh_core.ik import IKResult
 from mpmesh_core.placement import locate
 from mpmesh_core.pose import SHRINKS, absolute_points, point_weights, solve_pose
 from mpmesh_core.training.equations import points_loss, weighted_mean
-from mpmesh_core.training.losses import CROP_METRES
+from mpmesh_core.training.losses import CROP_METRES, projected
 from mpmesh_core.training.skeleton_losses import LossWeights
 from mpmesh_core.types import Skeletons
 
-_NEAREST = 0.1  # [m] depth at which points project
 _FARTHEST_OFF = 0.5  # [m]; a point that is off by more in the picture pulls no more
 
 
@@ -78,9 +77,7 @@ def posed_losses(
     }
 
 
-def _on_the_line(
-    found: dict[str, Tensor], K: Tensor, size: int
-) -> tuple[Skeletons, CropCameras]:  # fmt: skip
+def _on_the_line(found: dict[str, Tensor], K: Tensor, size: int) -> tuple[Skeletons, CropCameras]:
     """Outputs and cameras as the line's steps take them; maps are left out where there are none."""
     nothing = K.new_zeros(len(K), 0, 8, 8)
     skeletons = Skeletons(**({"features": nothing, "heatmaps": nothing} | found))
@@ -95,5 +92,4 @@ def _standing(points: Tensor, found: dict[str, Tensor], K: Tensor, size: int) ->
         scale = relative_size(skeletons.points3d, points, skeletons.confidence) ** SHRINKS
         weight = point_weights(skeletons, crops.size)
         root = locate(points * scale, skeletons.points2d, weight, K, size)
-        seen = (points + root[:, None]) @ K.mT
-        return seen[..., :2] / seen[..., 2:].clamp_min(_NEAREST)
+        return projected(points + root[:, None], K)

@@ -6,6 +6,7 @@ the name of the key.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from mpmesh_core.errors import InputError, MissingFileError, UsageError
+from mpmesh_core.outputs import write_file
 
 Config = TypeVar("Config")
 
@@ -48,6 +50,33 @@ def read_settings(kind: type[Config], path: Path | None, words: Sequence[str] = 
         key = ".".join(str(part) for part in first["loc"])
         where = f" of {path}" if path else ""
         raise UsageError(f"setting {key!r}{where}: {first['msg'].lower()}") from None
+
+
+def check_same(path: Path, settings: dict[str, Any], holds: str) -> None:
+    """Write down what decides a folder's content, or compare with what a former call wrote down.
+
+    Args:
+        path: a JSON file in the folder.
+        settings: what decides, as values that JSON can hold.
+        holds: what the folder holds, for the message.
+
+    Raises:
+        InputError: the file is damaged.
+        UsageError: another value than before.
+    """
+    settings = json.loads(json.dumps(settings))
+    if not path.is_file():
+        write_file(path, json.dumps(settings, indent=1).encode())
+        return
+    try:
+        former = json.loads(path.read_text())
+    except ValueError:
+        raise InputError(f"{path} is damaged: remove its folder or give another output") from None
+    other = [name for name in settings if former.get(name) != settings[name]]
+    if other:
+        raise UsageError(
+            f"{path.parent} holds {holds} another {other[0]}: give another output=FOLDER"
+        )
 
 
 def _read(path: Path) -> dict[str, Any]:
