@@ -14,6 +14,7 @@ import io
 import json
 import logging
 import os
+import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -58,9 +59,8 @@ def prepare_folder(folder: str | Path, option: str = "--output") -> Path:
     folder = Path(folder).expanduser()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        probe = folder / ".mpmesh-write-test"
-        probe.write_bytes(b"")
-        probe.unlink()
+        # a name of its own: several processes may share the folder
+        tempfile.NamedTemporaryFile(prefix=".mpmesh-", dir=folder).close()
     except OSError as error:
         raise InputError(
             f"output folder {folder} cannot be written: {error.strerror}; give another {option}"

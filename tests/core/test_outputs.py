@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,7 +23,7 @@ from hypothesis import strategies as st
 from people_samples import random_person, random_result
 
 from mpmesh_core.errors import InputError, MissingFileError, NumericalError
-from mpmesh_core.outputs import ResultsWriter, read_results, result_to_json
+from mpmesh_core.outputs import ResultsWriter, prepare_folder, read_results, result_to_json
 from mpmesh_core.overlay_output import OverlayImages, OverlayVideo, OverlayWriter
 from mpmesh_core.sources import Frame, open_source
 
@@ -220,6 +221,12 @@ class TestMeshes:
 
 
 class TestFolder:
+    def test_shared_by_many_at_once(self, tmp_path: Path) -> None:
+        """Replays in several processes, and robots on one disk, write side by side."""
+        with ThreadPoolExecutor(8) as pool:
+            folders = list(pool.map(prepare_folder, [tmp_path / "out"] * 2000))
+        assert set(folders) == {tmp_path / "out"} and not list(folders[0].iterdir())
+
     def test_a_file_where_the_folder_should_be(self, tmp_path: Path) -> None:
         (tmp_path / "out").write_text("")
         with pytest.raises(InputError, match=r"out cannot be written.*--output") as caught:
