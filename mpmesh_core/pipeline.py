@@ -16,23 +16,23 @@ from collections.abc import Callable, Hashable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from mpmesh_core import steps
-from mpmesh_core.ahead import cores
 from mpmesh_core.body import BodyModel, load_body
 from mpmesh_core.camera import Camera
 from mpmesh_core.clock import StageClock
 from mpmesh_core.configuration import PipelineConfig, SecondLook
 from mpmesh_core.deadline import Deadline, Plan, nearest
 from mpmesh_core.depth import anchor_people
-from mpmesh_core.detect import DEFAULT_THRESHOLD, Detector, load_detector, nan_scores
+from mpmesh_core.detect import Detector, nan_scores
 from mpmesh_core.device_line import DeviceLine, camera_key
-from mpmesh_core.engines import Engine, choose_backend, load_engine
-from mpmesh_core.errors import DeviceError, NumericalError, UsageError
+from mpmesh_core.engines import Engine, choose_backend
+from mpmesh_core.errors import DeviceError, NumericalError
+from mpmesh_core.parts import PartsLoader
 from mpmesh_core.people import to_people
 from mpmesh_core.smoothing import Smoother
 from mpmesh_core.stages import load_keeper
@@ -40,10 +40,6 @@ from mpmesh_core.tensor_detector import Found, TensorDetector
 from mpmesh_core.threads import one_thread
 from mpmesh_core.tracking import Tracker
 from mpmesh_core.types import Array, FrameResult, Person
-from mpmesh_core.weights import weights_path
-
-if TYPE_CHECKING:
-    from mpmesh_core.fusing import Fuser
 
 
 class Looked(NamedTuple):
@@ -81,20 +77,21 @@ class Pipeline:
         """
         self.config = config = config or PipelineConfig()
         self.backend, self.device = choose_backend(config.backend, config.device)
-        self.at_once = self._checked_at_once(at_once)
+        self.at_once = at_once
+        parts = PartsLoader(config, self.backend, self.device, at_once)
         with self._memory("loading"):
             body = load_body(config.body, gender=config.gender)
             self.body: BodyModel = body.to(self.device)
-            self.detector: Detector = self._load_detector()
-            self.skeleton: Engine = self._load_engine("skeleton")
-            self.refiner: Engine | None = self._load_engine("refiner") if config.refine else None
+            self.detector: Detector = parts.detector()
+            self.skeleton: Engine = parts.engine("skeleton")
+            self.refiner: Engine | None = parts.engine("refiner") if config.refine else None
             self._keeper = load_keeper(config, self.body, self.device) if keep_stages else None
         self._followed = Tracker()  # kept from source to source, so that ids go on
         self.tracker: Tracker | None = self._followed if self.config.track else None
-        self.smoother: Smoother | None = self._load_smoother()
+        self.smoother: Smoother | None = parts.smoother()
         self._clock = StageClock(self.device)
         self._line = self._load_line()
-        self._fuser = self._load_fuser()
+        self._fuser = parts.fuser()
         limit = self.config.deadline_ms
         self.deadline = None if limit is None else Deadline(limit)
         self._sequence = True
@@ -304,57 +301,12 @@ class Pipeline:
             )
         return to_people(numbers, usable)
 
-    def _load_smoother(self) -> Smoother | None:
-        """Smoothing works on finished people, so its body stays on the CPU."""
-        if not (self.config.smooth and self.config.track):
-            return None
-        return Smoother(load_body(self.config.body, gender=self.config.gender))
-
-    def _checked_at_once(self, at_once: int) -> int:
-        if at_once < 1:
-            raise UsageError(f"frames at once must be 1 or more, got {at_once}")
-        if at_once > 1 and (self.device.type != "cpu" or self.config.deadline_ms is not None):
-            raise UsageError("several frames at once: on a CPU only, and without a deadline")
-        return at_once
-
-    @property
-    def _threads(self) -> int:
-        """CPU threads of a network; 0: all cores."""
-        return 0 if self.at_once == 1 else max(1, cores() // self.at_once)
-
-    def _load_engine(self, name: str) -> Engine:
-        path = weights_path(name, self.config.variant, self.config.weights)
-        limits = self.config.max_people, self._threads
-        return load_engine(name, path, self.backend, self.device, *limits)
-
-    def _load_detector(self) -> Detector:
-        threshold, most = self.config.score_threshold, self.config.max_people
-        if self.config.detector is not None:
-            return load_detector(self.config.detector, most, threshold, self._threads)
-        engine = self._load_engine("detector")
-        if self.device.type == "cpu":
-            return load_detector(engine, most, threshold)
-        return TensorDetector(engine, DEFAULT_THRESHOLD if threshold is None else threshold, most)
-
     def _load_line(self) -> DeviceLine | None:
         """On a GPU everything up to the people's numbers is one piece."""
         if self.device.type == "cpu":
             return None
         most = self.config.max_people
         return DeviceLine(self._find, self._people, self.device, most, self._clock)
-
-    def _load_fuser(self) -> Fuser | None:
-        if self.config.fuse != "on":
-            return None
-        if self._line is None or self.backend != "torch":
-            raise UsageError(
-                f"--fuse on needs the torch backend on a GPU, not {self.backend} on {self.device}"
-            )
-        try:
-            from mpmesh_core.fusing import Fuser
-        except ImportError as error:
-            raise UsageError(f"--fuse on needs a newer torch: {error}") from None
-        return Fuser()
 
     def _find(self, picture: Tensor) -> Found:
         assert isinstance(self.detector, TensorDetector)

@@ -178,7 +178,7 @@ class TestOutOfMemory:
         def full(*_: object, **__: object) -> None:
             raise torch.cuda.OutOfMemoryError("CUDA out of memory")
 
-        monkeypatch.setattr("mpmesh_core.pipeline.load_engine", full)
+        monkeypatch.setattr("mpmesh_core.parts.load_engine", full)
         with pytest.raises(DeviceError, match="out of memory in loading"):
             Pipeline(PipelineConfig(device="cpu", backend="onnxruntime"))
 
