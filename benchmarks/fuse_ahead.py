@@ -29,6 +29,8 @@ Frame = Callable[[str, int, Callable[[Pipeline], None]], None]
 class OneStep:
     """A fuser of one step; the others run as they are."""
 
+    full = False
+
     def __init__(self, name: str) -> None:
         self.name, self.fuser = name, Fuser()
 
@@ -38,10 +40,10 @@ class OneStep:
 
 
 def job_of(variant: str, places: int, step: str) -> Job:
-    """What serves a step: detector and crops see nothing of the variant's networks."""
+    """What serves a step: most see nothing of the variant's networks."""
     if step == "detect":
         return "light", 1, step
-    return ("light" if step == "crop" else variant), places, step
+    return (variant if step in ("skeleton", "refine") else "light"), places, step
 
 
 def compile_ahead(run: Frame, sizes: Sequence[Size], seconds: float) -> list[Size]:
@@ -54,7 +56,7 @@ def compile_ahead(run: Frame, sizes: Sequence[Size], seconds: float) -> list[Siz
         seconds: after these, nothing more is begun.
 
     Returns:
-        The sizes of which every step was compiled.
+        The sizes of which every step was compiled, or cannot be.
     """
     end = time.monotonic() + seconds
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(COMPILERS))
@@ -67,7 +69,8 @@ def compile_ahead(run: Frame, sizes: Sequence[Size], seconds: float) -> list[Siz
             variant, places, step = running[future]
             try:
                 took = future.result()
-            except Exception as error:
+            except Exception as error:  # then the step runs as it is
+                done.add(running[future])
                 print(f"{variant} {places} {step}: {error}", flush=True)
                 continue
             if took is not None:

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 
 from mpmesh_core.camera import Camera
-from mpmesh_core.evaluation.latency import Latency, fix_people, spread_boxes, time_frames
+from mpmesh_core.evaluation.latency import FixedPeople, Latency, spread_boxes, time_frames
 from mpmesh_core.pipeline import Pipeline, PipelineConfig
 from mpmesh_core.training.synthetic.demo_clip import demo_clip
 
@@ -28,13 +28,12 @@ USUAL_PEOPLE, USUAL_SIZE = 4, (640, 480)
 
 def measure(pipeline: Pipeline, size: tuple[int, int], people: int, runs: int) -> Latency:
     """The line on one rendered picture with so many people forced."""
-    detector = pipeline.detector
-    pipeline.detector = fix_people(detector, spread_boxes(people, *size))
+    fixed = FixedPeople(pipeline, spread_boxes(people, *size))
     image = next(iter(demo_clip(frames=1, size=size))).image
     try:
         return time_frames(pipeline, [image], Camera.from_fov(*size), runs)
     finally:
-        pipeline.detector = detector
+        fixed.free()
 
 
 def curves(backend: str, device: str, runs: int) -> dict[str, dict[str, Latency]]:

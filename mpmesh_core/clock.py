@@ -57,8 +57,10 @@ class StageClock(threading.local):
         """Events of the stages inside, for `include` to add to later frames."""
         outside, self._events = self._events, {}
         collected = self._events
-        yield collected
-        self._events = outside
+        try:
+            yield collected
+        finally:
+            self._events = outside
 
     def include(self, events: Events) -> None:
         """Add stages whose events a graph records."""

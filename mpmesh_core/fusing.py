@@ -45,7 +45,7 @@ _OPTIONS = {
 }
 _QUICK = {"triton.autotune_pointwise": False}  # one size of blocks a kernel, not two to six,
 SMALL_STEP = 2**20  # where no tensor has more numbers: compiles in about half the time
-MOST_STEPS = 256  # that are kept
+MOST_STEPS = 256  # from then on they are dropped between two frames
 
 Step = Callable[..., Any]
 Compiled = Callable[..., list[Tensor]]
@@ -81,10 +81,17 @@ class Fuser:
         leaves, structure = pytree.tree_flatten(inputs)
         full = name, key, structure, tuple(map(_description, leaves))
         if full not in self._steps:
-            if len(self._steps) >= MOST_STEPS:  # pictures of ever new sizes would fill the memory
-                self._steps.clear()
             self._steps[full] = self._compiled(name, step, inputs)
         return self._steps[full](*inputs)
+
+    @property
+    def full(self) -> bool:
+        """Whether it is time to `forget`: pictures of ever new sizes would fill the memory."""
+        return len(self._steps) >= MOST_STEPS
+
+    def forget(self) -> None:
+        """Drop the compiled steps, whose constants recorded graphs read: forget those before."""
+        self._steps.clear()
 
     def _compiled(self, name: str, step: Step, inputs: tuple[Any, ...]) -> Step:
         start = time.perf_counter()
@@ -129,6 +136,8 @@ def fuse(step: Step, inputs: tuple[Any, ...]) -> Step:
     with torch.inference_mode(False), torch.no_grad():
         examples = [_example(leaves[place]) for place in places]
         graph = make_fx(flat, decomposition_table=_decompositions())(*examples)
+        used = drop_unused_inputs(graph)
+        places, examples = [places[i] for i in used], [examples[i] for i in used]
         devices = {example.device for example in examples}
         constants = lift_constants(graph, devices.pop() if len(devices) == 1 else None)
         # Inductor keeps on disk only what it compiled for tensors of a mode with shapes.
@@ -146,6 +155,20 @@ def fuse(step: Step, inputs: tuple[Any, ...]) -> Step:
         return pytree.tree_unflatten([next(outputs) if x is None else x for x in others], shape)
 
     return fused
+
+
+def drop_unused_inputs(graph: fx.GraphModule) -> list[int]:
+    """Take inputs that nothing reads out of a graph, in place; returns the places of the others.
+
+    So steps that are the same but for those are compiled once.
+    """
+    inputs = [node for node in graph.graph.nodes if node.op == "placeholder"]
+    used = [place for place, node in enumerate(inputs) if node.users]
+    for node in inputs:
+        if not node.users:
+            graph.graph.erase_node(node)
+    graph.recompile()
+    return used
 
 
 def lift_constants(graph: fx.GraphModule, device: torch.device | None = None) -> list[Tensor]:

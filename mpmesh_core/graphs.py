@@ -8,6 +8,7 @@ runs.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 
@@ -15,6 +16,9 @@ import torch
 from torch import Tensor
 
 from mpmesh_core.clock import Events, StageClock
+from mpmesh_core.errors import MPMeshError
+
+logger = logging.getLogger(__name__)
 
 MOST_GRAPHS = 64  # then all are dropped: pictures of ever new sizes would fill the memory
 
@@ -28,11 +32,15 @@ class _Recording:
 
 
 class Graphs:
-    """Runs functions by key: the first time as they are, from the second time on as a graph."""
+    """Runs functions by key: the first time as they are, from the second time on as a graph.
+
+    What cannot be recorded runs as it is every time; one warning says so.
+    """
 
     def __init__(self, device: torch.device, clock: StageClock) -> None:
         self._device, self._clock = device, clock
         self._recordings: dict[Hashable, _Recording | None] = {}
+        self._unrecordable: set[Hashable] = set()
         self._pool = torch.cuda.graph_pool_handle() if device.type == "cuda" else None
         self.steady = True  # whether everything since this was set was a replay
 
@@ -44,7 +52,7 @@ class Graphs:
             function: reads only tensors that stay in place and constants; never waits for the
                 device. Its output is overwritten by the next run of the key.
         """
-        if self._device.type != "cuda":
+        if self._device.type != "cuda" or key in self._unrecordable:
             return function()
         recording = self._recordings.get(key)
         self.steady = self.steady and recording is not None
@@ -54,7 +62,14 @@ class Graphs:
             self._recordings[key] = None
             return function()
         if recording is None:
-            recording = self._recordings[key] = self._record(function)
+            try:
+                recording = self._recordings[key] = self._record(function)
+            except (torch.cuda.OutOfMemoryError, MPMeshError):
+                raise
+            except RuntimeError as error:  # of a library that may not be captured
+                logger.warning("a part of the line runs without a CUDA graph: %s", _first(error))
+                self._unrecordable.add(key)
+                return function()
         recording.graph.replay()
         self._clock.include(recording.events)
         return recording.output
@@ -71,3 +86,8 @@ class Graphs:
     def forget(self) -> None:
         """Drop everything recorded."""
         self._recordings.clear()
+
+
+def _first(error: Exception) -> str:
+    """The first line of a message."""
+    return (str(error) or repr(error)).strip().splitlines()[0]

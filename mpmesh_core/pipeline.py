@@ -214,6 +214,9 @@ class Pipeline:
     def _on_device(self, image: Array, camera: Camera) -> tuple[dict[str, Array], tuple[str, ...]]:
         """The same on a GPU, replayed as graphs; a detector of another kind runs on the host."""
         assert self._line is not None
+        if self._fuser is not None and self._fuser.full:
+            self._line.forget()
+            self._fuser.forget()
         given = None
         if not isinstance(self.detector, TensorDetector):
             with self._stage("detect", on_host=True):

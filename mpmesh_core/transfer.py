@@ -23,7 +23,7 @@ class Upload:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        self._buffers: dict[tuple[tuple[int, ...], torch.dtype], tuple[Tensor, Tensor]] = {}
+        self._buffers: dict[tuple[tuple[int, ...], np.dtype], tuple[Tensor, Tensor]] = {}
 
     def __call__(self, array: Array) -> Tensor:
         """Copy an array; the copy to the device is queued, not waited for.
@@ -31,14 +31,13 @@ class Upload:
         The tensor is overwritten by the next array of its shape and type, which must not come
         before the device is done with this one.
         """
-        array = np.ascontiguousarray(array)
-        source = torch.from_numpy(array if array.flags.writeable else array.copy())
-        key = (tuple(source.shape), source.dtype)
+        key = array.shape, array.dtype
         if key not in self._buffers:
-            staging = torch.empty_like(source, pin_memory=self._device.type == "cuda")
-            self._buffers[key] = staging, torch.empty_like(source, device=self._device)
+            kind = torch.from_numpy(np.empty(0, array.dtype)).dtype
+            staging = torch.empty(array.shape, dtype=kind, pin_memory=self._device.type == "cuda")
+            self._buffers[key] = staging, torch.empty_like(staging, device=self._device)
         staging, target = self._buffers[key]
-        staging.copy_(source)
+        np.copyto(staging.numpy(), array)  # torch's copy waits for its other threads
         return target.copy_(staging, non_blocking=True)
 
     def __len__(self) -> int:

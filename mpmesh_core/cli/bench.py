@@ -107,8 +107,8 @@ def _rows(
 ) -> Iterator[tuple[str, dict[str, Any]]]:
     """Names and figures of every size and number of people."""
     from mpmesh_core.evaluation.latency import (
+        FixedPeople,
         count_copies,
-        fix_people,
         frame_rate,
         spread_boxes,
         time_frames,
@@ -116,22 +116,22 @@ def _rows(
     from mpmesh_core.training.synthetic.demo_clip import demo_clip
 
     described = f"{pipeline.config.variant} {pipeline.backend} {pipeline.device.type}"
-    detectors = [(line, line.detector) for line in (pipeline, ahead) if line is not None]
+    lines = [line for line in (pipeline, ahead) if line is not None]
     for width, height in sizes:
         scenes = list(demo_clip(frames=30 if width * height < 10**6 else 2, size=(width, height)))
         images, camera = [scene.image for scene in scenes], scenes[0].camera
         counts: list[int | None] = [*people] or [None]
         for count in counts:
             pipeline.start()
-            for line, detector in detectors:
-                line.detector = detector
-                if count is not None:
-                    line.detector = fix_people(detector, spread_boxes(count, width, height))
+            boxes = None if count is None else spread_boxes(count, width, height)
+            fixed = [FixedPeople(line, boxes) for line in lines if boxes is not None]
             row = asdict(time_frames(pipeline, images, camera, runs))
             if pipeline.device.type == "cuda":
                 row |= count_copies(pipeline, images[0], camera)
             if ahead is not None:
                 row["fps_at_once"] = frame_rate(ahead, images, camera, runs)
+            for line in fixed:
+                line.free()
             found = "people found" if count is None else f"{count} people"
             yield f"{described} {width}x{height} {found}", row
 

@@ -7,7 +7,7 @@ nothing waits, so a CUDA graph can hold a run once its shapes have run before. W
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from types import ModuleType
 from typing import Any
 
@@ -54,8 +54,7 @@ class TensorRTEngine:
         self._runtime = trt.Runtime(trt.Logger(trt.Logger.WARNING))  # has to outlive its engines
         with torch.cuda.device(device):
             self._engine = self._runtime.deserialize_cuda_engine(plan)
-            self._context = self._engine and self._engine.create_execution_context()
-        if not self._context:
+        if not self._engine:
             raise DeviceError(
                 f"TensorRT cannot load the {name} engine on {device}: build it anew with "
                 "`mpmesh engine build --force`, or use --backend torch"
@@ -67,38 +66,60 @@ class TensorRTEngine:
         ins = [self._engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT for name in names]
         self.input_names = tuple(name for name, is_in in zip(names, ins) if is_in)
         self.output_names = tuple(name for name, is_in in zip(names, ins) if not is_in)
+        self._contexts: dict[Hashable, Any] = {}  # by shapes of the inputs
 
     def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """See `engines.base.Engine.run`.
 
         Raises:
             UsageError: a batch or a picture larger than the engine was built for.
-            DeviceError: TensorRT reports that the run failed.
+            DeviceError: no memory for these shapes, or TensorRT reports that the run failed.
         """
         bound = {
             name: inputs[name].to(self.device, self._types[name]).contiguous()
             for name in self.input_names
         }
-        for name, value in bound.items():
-            if not self._context.set_input_shape(name, tuple(value.shape)):
-                raise UsageError(
-                    f"the {self.name} engine was not built for {name} of shape "
-                    f"{tuple(value.shape)}; build one with a larger --max-people"
-                )
-        outputs = {name: self._empty(name) for name in self.output_names}
+        context = self._context(bound)
+        outputs = {
+            name: torch.empty(
+                tuple(context.get_tensor_shape(name)), dtype=self._types[name], device=self.device
+            )
+            for name in self.output_names
+        }
         for name, value in (bound | outputs).items():
-            self._context.set_tensor_address(name, value.data_ptr())
+            context.set_tensor_address(name, value.data_ptr())
         stream = torch.cuda.current_stream(self.device).cuda_stream
-        if not self._context.execute_async_v3(stream):
+        if not context.execute_async_v3(stream):
             raise DeviceError(
                 f"TensorRT could not run the {self.name} engine on {self.device}: see its messages "
                 "above, or use --backend torch"
             )
         return {name: value.float() for name, value in outputs.items()}
 
-    def _empty(self, name: str) -> Tensor:
-        shape = tuple(self._context.get_tensor_shape(name))
-        return torch.empty(shape, dtype=self._types[name], device=self.device)
+    def _context(self, inputs: Mapping[str, Tensor]) -> Any:
+        """The execution context for inputs of these shapes.
+
+        Each has its own, kept for good: a graph may hold runs of a context only as long as its
+        shapes stay.
+        """
+        key = tuple(tuple(value.shape) for value in inputs.values())
+        if key in self._contexts:
+            return self._contexts[key]
+        with torch.cuda.device(self.device):
+            context = self._engine.create_execution_context()
+        if not context:
+            raise DeviceError(
+                f"TensorRT has no memory to run the {self.name} engine on {self.device}: lower "
+                "--max-people, or use --backend torch"
+            )
+        for name, shape in zip(inputs, key):
+            if not context.set_input_shape(name, shape):
+                raise UsageError(
+                    f"the {self.name} engine was not built for {name} of shape {shape}; build one "
+                    "with a larger --max-people"
+                )
+        self._contexts[key] = context
+        return context
 
 
 def _torch_type(kind: Any, trt: ModuleType) -> torch.dtype:

@@ -7,6 +7,7 @@ a timing cache, so that the next engine is built faster.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from types import ModuleType
 from typing import Any
 
 from mpmesh_core.errors import DeviceError, WeightsError
+
+logger = logging.getLogger(__name__)
 
 WORKSPACE = 2 << 30  # [bytes] that TensorRT may use while choosing
 
@@ -62,11 +65,11 @@ def build_plan(
         WeightsError: TensorRT does not read the file.
         DeviceError: the build failed, or was cancelled.
     """
-    logger = trt.Logger(trt.Logger.WARNING)
-    builder = trt.Builder(logger)
+    messages = trt.Logger(trt.Logger.WARNING)
+    builder = trt.Builder(messages)
     typed = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
     network = builder.create_network(typed)
-    parser = trt.OnnxParser(network, logger)
+    parser = trt.OnnxParser(network, messages)
     if not parser.parse_from_file(str(onnx_path)):
         reasons = [str(parser.get_error(i).desc()) for i in range(parser.num_errors)]
         raise WeightsError(f"TensorRT cannot read {onnx_path}: {'; '.join(reasons)}")
@@ -75,14 +78,17 @@ def build_plan(
     config.clear_flag(trt.BuilderFlag.TF32)  # what stays float32 means it
     config.add_optimization_profile(_profile(builder, profile))
     config.progress_monitor = monitor = _monitor(trt, watch)
-    cache = config.create_timing_cache(_read(timing_cache))
-    if not config.set_timing_cache(cache, False):  # of another GPU or version: begin a new one
+    cache = config.create_timing_cache(_read(timing_cache))  # None: the file is damaged
+    if cache is None or not config.set_timing_cache(cache, False):  # or of another GPU or version
         config.set_timing_cache(config.create_timing_cache(b""), False)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         what = "was cancelled" if monitor.stopped else "failed: see TensorRT's messages above"
         raise DeviceError(f"building {onnx_path.stem} {what}")
-    _write(timing_cache, bytes(config.get_timing_cache().serialize()))
+    try:
+        _write(timing_cache, bytes(config.get_timing_cache().serialize()))
+    except OSError as error:  # the engine is worth more
+        logger.warning("%s cannot be written: %s", timing_cache, error.strerror)
     return bytes(plan)
 
 

@@ -12,7 +12,7 @@ import shutil
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -47,55 +47,62 @@ class Latency:
     stages: dict[str, float]  # p50 of each stage
 
 
-class FixedPeople(TensorDetector):
-    """The detector on the device, whose answer is replaced by given boxes."""
+class FixedPeople:
+    """Boxes in place of what a pipeline's detector finds; the detector works all the same.
 
-    def __init__(self, detector: TensorDetector, boxes: Array) -> None:
-        super().__init__(detector.engine, detector.score_threshold, detector.max_people)
-        device = detector.engine.device
-        self._people = torch.zeros((), device=device)
-        self._boxes = torch.zeros(detector.max_people, 4, device=device)
-        self._scores = torch.linspace(0.9, 0.5, detector.max_people, device=device)
+    On a GPU the swap lies behind the detector's step, not in it: what is compiled is the detector.
+    """
+
+    def __init__(self, pipeline: Pipeline, boxes: Array) -> None:
+        """Give a pipeline the boxes (N, 4) [px]."""
+        self._pipeline, self._detector = pipeline, pipeline.detector
+        self._on_device = isinstance(self._detector, TensorDetector)
+        if self._on_device:
+            most, device = pipeline.config.max_people, pipeline.device
+            self._places = Found(
+                boxes=torch.zeros(most, 4, device=device),
+                scores=torch.linspace(0.9, 0.5, most, device=device),
+                people=torch.zeros((), device=device),
+                broken=torch.zeros((), device=device),
+            )
+            pipeline._find = self._found  # type: ignore[method-assign]
+            pipeline._line = pipeline._load_line()
         self.give(boxes)
 
     def give(self, boxes: Array) -> None:
-        """Replace the boxes (N, 4) [px], where they are: what was compiled or recorded stays."""
-        places = np.full((self.max_people, 4), np.nan, np.float32)
+        """Replace the boxes; what was compiled or recorded stays."""
+        if not self._on_device:
+            scores = np.linspace(0.9, 0.5, len(boxes), dtype=np.float32)
+            given = Detections(boxes.astype(np.float32), scores)
+            self._pipeline.detector = _FixedDetections(self._detector, given)
+            return
+        places = np.full(self._places.boxes.shape, np.nan, np.float32)
         places[: len(boxes)] = boxes
-        self._boxes.copy_(torch.from_numpy(places))
-        self._people.fill_(len(boxes))
+        self._places.boxes.copy_(torch.from_numpy(places))
+        self._places.people.fill_(len(boxes))
 
-    def find(self, picture: Tensor) -> Found:
-        """See the class."""
-        found = super().find(picture)
-        never = found.people < 0  # but a compiler cannot know, and leaves nothing out
-        return Found(
-            torch.where(never, found.boxes, self._boxes),
-            torch.where(never, found.scores, self._scores),
-            torch.where(never, found.people, self._people),
-            found.broken,
-        )
+    def free(self) -> None:
+        """Let the pipeline find people again."""
+        if self._on_device:
+            del self._pipeline._find
+            self._pipeline._line = self._pipeline._load_line()
+        self._pipeline.detector = self._detector
+
+    def _found(self, picture: Tensor) -> Found:
+        broken = type(self._pipeline)._find(self._pipeline, picture).broken
+        return replace(self._places, broken=broken)
 
 
-class FixedDetections:
-    """The same for any detector on the host."""
+class _FixedDetections:
+    """A detector on the host with another's work and these answers."""
 
-    def __init__(self, detector: Detector, boxes: Array) -> None:
-        self._detector = detector
-        scores = np.linspace(0.9, 0.5, len(boxes), dtype=np.float32)
-        self._fixed = Detections(boxes.astype(np.float32), scores)
+    def __init__(self, detector: Detector, fixed: Detections) -> None:
+        self._detector, self._fixed = detector, fixed
 
     def detect(self, image: Array) -> Detections:
         """See the class."""
         self._detector.detect(image)
         return self._fixed
-
-
-def fix_people(detector: Detector, boxes: Array) -> Detector:
-    """A detector that works as hard as this one and finds these boxes (N, 4) [px]."""
-    if isinstance(detector, TensorDetector):
-        return FixedPeople(detector, boxes)
-    return FixedDetections(detector, boxes)
 
 
 def spread_boxes(people: int, width: int, height: int) -> Array:

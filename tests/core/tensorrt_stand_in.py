@@ -135,8 +135,9 @@ class IBuilderConfig:
         self._profile = profile
         return 0
 
-    def create_timing_cache(self, serialized_timing_cache: bytes) -> ITimingCache:
-        return ITimingCache(serialized_timing_cache)
+    def create_timing_cache(self, serialized_timing_cache: bytes) -> ITimingCache | None:
+        damaged = serialized_timing_cache == b"damaged"
+        return None if damaged else ITimingCache(serialized_timing_cache)
 
     def set_timing_cache(self, cache: ITimingCache, ignore_mismatch: bool) -> bool:
         if cache._content.startswith(b"foreign"):
@@ -206,9 +207,13 @@ class IExecutionContext:
     def __init__(self, engine: ICudaEngine) -> None:
         self._engine = engine
         self._shapes: dict[str, tuple[int, ...]] = {}
+        self._output_shapes: dict[str, tuple[int, ...]] = {}
         self._addresses: dict[str, int] = {}
+        self._ran = False
 
     def set_input_shape(self, name: str, shape: tuple[int, ...]) -> bool:
+        # a CUDA graph that holds a run of this context would compute with the old shapes
+        assert not self._ran or self._shapes[name] == shape, "shapes change after a run"
         low, high = self._engine._profile[name]
         self._shapes[name] = shape
         return all(a <= size <= b for a, size, b in zip(low, shape, high))
@@ -220,7 +225,7 @@ class IExecutionContext:
         }
         self._shapes[name] = self._engine._session.run([name], zeros)[0].shape
         shape = self._shapes.pop(name)
-        self._engine._output_shapes[name] = shape
+        self._output_shapes[name] = shape
         return shape
 
     def set_tensor_address(self, name: str, memory: int) -> bool:
@@ -228,10 +233,11 @@ class IExecutionContext:
         return True
 
     def execute_async_v3(self, stream_handle: int) -> bool:
-        shapes = self._shapes | self._engine._output_shapes
+        self._ran = True
+        shapes = self._shapes | self._output_shapes
         arrays = {name: self._at(name, shape) for name, shape in shapes.items()}
         feed = {name: arrays[name] for name in self._shapes}
-        names = list(self._engine._output_shapes)
+        names = list(self._output_shapes)
         for name, value in zip(names, self._engine._session.run(names, feed)):
             arrays[name][...] = value
         return True
@@ -250,7 +256,6 @@ class ICudaEngine:
         ins, outs = self._session.get_inputs(), self._session.get_outputs()
         self._types = {entry.name: DataType(entry.type) for entry in (*ins, *outs)}
         self._inputs = {entry.name for entry in ins}
-        self._output_shapes: dict[str, tuple[int, ...]] = {}
         self.num_io_tensors = len(self._types)
 
     def get_tensor_name(self, index: int) -> str:

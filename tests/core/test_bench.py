@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,12 +12,12 @@ import torch
 
 from mpmesh_core.camera import Camera
 from mpmesh_core.cli.bench import _size
-from mpmesh_core.detect import DEFAULT_THRESHOLD
+from mpmesh_core.detect import DEFAULT_THRESHOLD, Detector
 from mpmesh_core.engines import load_engine
 from mpmesh_core.errors import InputError, MissingFileError, UsageError
 from mpmesh_core.evaluation.bench_files import changes, read_bench
 from mpmesh_core.evaluation.latency import (
-    fix_people,
+    FixedPeople,
     spread_boxes,
     time_frames,
     write_random_weights,
@@ -33,7 +34,7 @@ class TestLatency:
     def test_figures_are_in_order(self) -> None:
         config = PipelineConfig(device="cpu", backend="onnxruntime", refine=False, track=False)
         pipeline = Pipeline(config)
-        pipeline.detector = fix_people(pipeline.detector, spread_boxes(2, 320, 240))
+        FixedPeople(pipeline, spread_boxes(2, 320, 240))
         latency = time_frames(pipeline, [IMAGE], CAMERA, runs=6)
         assert 0 < latency.p50 <= latency.p95 <= latency.p99
         assert latency.fps > 0
@@ -41,12 +42,37 @@ class TestLatency:
         assert set(latency.stages) == {"detect", "crop", "skeleton", "place", "ik", "body"}
         assert sum(latency.stages.values()) < 1.5 * latency.p99
 
-    def test_the_detector_runs_and_the_boxes_are_given(self) -> None:
+    @pytest.mark.parametrize("on_device", [False, True])
+    def test_the_detector_runs_and_the_boxes_are_given(
+        self, on_device: bool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        pipeline = Pipeline(PipelineConfig(device="cpu", backend="torch", track=False))
         engine = load_engine("detector", weights_path("detector"), "torch", torch.device("cpu"))
+        detector: Detector = pipeline.detector
+        if on_device:
+            detector = pipeline.detector = TensorDetector(engine, DEFAULT_THRESHOLD, 32)
+        ran, find = [], TensorDetector.find if on_device else type(detector).detect
+
+        def watched(*inputs: Any) -> Any:
+            ran.append(None)
+            return find(*inputs)
+
+        monkeypatch.setattr(type(detector), "find" if on_device else "detect", watched)
+
+        def found() -> np.ndarray:
+            if not on_device:
+                return pipeline.detector.detect(IMAGE).boxes
+            places = pipeline._find(torch.from_numpy(IMAGE))
+            return places.boxes[: int(places.people)].numpy()
+
         boxes = spread_boxes(3, 320, 240)
-        fixed = fix_people(TensorDetector(engine, DEFAULT_THRESHOLD, 8), boxes)
-        assert np.allclose(fixed.detect(IMAGE).boxes, boxes)
-        assert np.allclose(fixed.find(torch.from_numpy(IMAGE)).boxes[:3].numpy(), boxes)
+        fixed = FixedPeople(pipeline, boxes)
+        assert np.allclose(found(), boxes)
+        fixed.give(boxes[:1])
+        assert np.allclose(found(), boxes[:1])
+        assert len(ran) == 2
+        fixed.free()
+        assert len(found()) == 0
 
     @pytest.mark.parametrize("people", [1, 7, 32])
     def test_boxes_lie_in_the_picture_and_apart(self, people: int) -> None:

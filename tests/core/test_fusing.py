@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from mpmesh_core import fusing
 from mpmesh_core.errors import ShapeError, UsageError
-from mpmesh_core.fusing import Fuser, fuse, lift_constants
+from mpmesh_core.fusing import Fuser, drop_unused_inputs, fuse, lift_constants
 from mpmesh_core.pipeline import Pipeline, PipelineConfig
 from mpmesh_core.types import Bodies
 
@@ -107,6 +107,45 @@ def test_constants_become_inputs_on_the_device() -> None:
     assert {constant.device.type for constant in constants} == {"meta"}
     assert sum(constant.shape == WEIGHT.shape for constant in constants) == 1
     assert not [node for node in graph.graph.nodes if node.op == "get_attr"]
+
+
+def test_steps_that_differ_in_what_they_do_not_read_are_one() -> None:
+    def step(unread: Tensor, x: Tensor) -> Tensor:
+        return x * 2
+
+    codes = set()
+    for width in (3, 5):
+        graph = make_fx(step)(torch.zeros(1, width), torch.zeros(2))
+        assert drop_unused_inputs(graph) == [1]
+        assert graph(torch.ones(2)).tolist() == [2, 2]
+        codes.add(graph.code)
+    assert len(codes) == 1
+
+
+@needs_compiler
+@torch.inference_mode()
+def test_inputs_that_are_not_read_may_be_given() -> None:
+    def step(unread: Tensor, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        return y - x, x
+
+    fused = fuse(step, (torch.zeros(4), torch.zeros(2), torch.zeros(2)))
+    given = torch.rand(4), torch.rand(2), torch.rand(2)
+    torch.testing.assert_close(fused(*given), step(*given))
+
+
+def test_steps_are_dropped_when_asked_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recorded graphs read their constants, so nothing may be dropped behind their back."""
+    monkeypatch.setattr(fusing, "fuse", lambda step, inputs: step)
+    monkeypatch.setattr(fusing, "MOST_STEPS", 3)
+    work, fuser = Work(), Fuser()
+    for key in range(5):
+        assert fuser.full == (key >= 3)
+        fuser("work", key, work, *some_input())
+    compiled = work.runs
+    fuser("work", 0, work, *some_input())
+    assert work.runs == compiled + 1  # it was still there
+    fuser.forget()
+    assert not fuser.full
 
 
 @pytest.mark.parametrize(("side", "sums"), [(6, True), (400, False)])

@@ -11,6 +11,7 @@ import torch
 
 from mpmesh_core import graphs
 from mpmesh_core.clock import StageClock
+from mpmesh_core.errors import DeviceError
 from mpmesh_core.graphs import Graphs
 
 GPU, CPU = torch.device("cuda", 0), torch.device("cpu")
@@ -46,8 +47,10 @@ class FakeCuda:
         @contextmanager
         def graph(recorded: CUDAGraph, pool: object, capture_error_mode: str) -> Iterator[None]:
             cuda.capturing = True
-            yield
-            cuda.capturing = False
+            try:
+                yield
+            finally:
+                cuda.capturing = False
 
         monkeypatch.setattr(torch.cuda, "CUDAGraph", CUDAGraph)
         monkeypatch.setattr(torch.cuda, "Event", Event)
@@ -117,6 +120,39 @@ class TestGraphs:
         for key in range(10):
             made.run(key, work)
             assert len(made._recordings) <= 3
+
+    def test_what_cannot_be_recorded_runs_every_time_with_one_warning(
+        self, cuda: FakeCuda, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        clock = StageClock(GPU)
+        made, work = Graphs(GPU, clock), Work(clock)
+
+        def refuse() -> torch.Tensor:
+            if cuda.capturing:
+                raise RuntimeError("operation not permitted when stream is capturing\nmore")
+            return work()
+
+        for run in range(4):
+            clock.start()
+            made.steady = True
+            assert made.run("key", refuse).item() == run + 1
+            assert clock.timings() == {"detect": 1.0}
+        assert made.steady
+        (record,) = caplog.records
+        assert record.getMessage().endswith("not permitted when stream is capturing")
+
+    def test_errors_of_ones_own_are_no_reason_to_go_on(self, cuda: FakeCuda) -> None:
+        made = Graphs(GPU, StageClock(GPU))
+
+        def fail() -> torch.Tensor:
+            if cuda.capturing:
+                raise DeviceError("out of memory")
+            return torch.zeros(1)
+
+        made.run("key", fail)
+        for _ in range(2):
+            with pytest.raises(DeviceError):
+                made.run("key", fail)
 
     def test_on_the_cpu_everything_just_runs(self) -> None:
         clock = StageClock(CPU)

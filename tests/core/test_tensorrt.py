@@ -1,5 +1,6 @@
 """TensorRT: every name exists in both versions; building, caching and binding with a stand-in."""
 
+import errno
 import json
 import os
 import re
@@ -92,7 +93,7 @@ class TestLoading:
         network, _ = load_checkpoint(checkpoint)
         assert engine.input_names == RefinerNetwork.INPUT_NAMES
         assert engine.output_names == RefinerNetwork.OUTPUT_NAMES
-        for people in (1, 8, 3):
+        for people in (1, 8, 3, 8, 1):  # graphs hold earlier runs, so shapes keep their contexts
             inputs = network.example_inputs(people)
             expected = TorchEngine("refiner", network, CPU).run(inputs)
             found = engine.run(inputs)
@@ -162,12 +163,30 @@ class TestBuilding:
         self.build(path, Watch())
         assert (tmp_path / "timing.cache").read_bytes() == b"++"
 
-    def test_a_timing_cache_of_another_gpu_is_left(self, tmp_path: Path) -> None:
+    @pytest.mark.parametrize("content", [b"foreign", b"damaged"])
+    def test_a_timing_cache_that_does_not_serve_is_left(
+        self, tmp_path: Path, content: bytes
+    ) -> None:
         path = tmp_path / "network.onnx"
         path.write_bytes(b"network")
-        (tmp_path / "timing.cache").write_bytes(b"foreign")
+        (tmp_path / "timing.cache").write_bytes(content)
         self.build(path, Watch())
         assert (tmp_path / "timing.cache").read_bytes() == b"+"
+
+    def test_a_full_disk_does_not_cost_the_engine(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listen: Callable[[str], list[str]]
+    ) -> None:
+        path = tmp_path / "network.onnx"
+        path.write_bytes(b"network")
+
+        def full(path: Path, content: bytes) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr("mpmesh_core.engines.tensorrt_build._write", full)
+        said = listen("mpmesh_core.engines.tensorrt_build")
+        assert self.build(path, Watch())
+        (line,) = said
+        assert "timing.cache cannot be written: No space left" in line
 
     def test_cancelled(self, tmp_path: Path) -> None:
         path = tmp_path / "network.onnx"
