@@ -24,9 +24,8 @@ from mpmesh_core.types import Array, FrameResult, Person
 
 _NEW_PATIENCE = 0.25  # share of `max_coast_s` that a person not yet confirmed is waited for
 _ROWS = ("ids", "mean", "covariance", "hits", "last_seen", "anchor", "betas")  # of `Tracks`
-_UNMATCHED_COST = (
-    0.7  # simulated crowds: above, hidden people's tracks take others; below, they break
-)
+# Above, tracks of hidden people take others (simulated crowds); below, they break (rendered clips).
+_UNMATCHED_COST = 0.75
 _BETAS_MEMORY = 30  # frames in the running mean of the betas
 
 
@@ -46,7 +45,7 @@ class TrackerConfig(BaseModel):
         description="a longer gap between frames, or time going back, forgets everybody [s]",
     )
     acceleration: Annotated[float, Field(gt=0)] = Field(
-        default=1.2, description="how much a person's velocity wanders in a second [m/s]"
+        default=0.8, description="how much a person's velocity wanders in a second [m/s]"
     )
     speed_sigma: Annotated[float, Field(gt=0)] = Field(
         default=1.0, description="usual speed an axis, before anything is known [m/s]"
