@@ -1,7 +1,7 @@
 """depth_matcher: pictures and the depth images taken at the same time, without ROS.
 
 A picture whose depth is here already goes on at once; else it waits for it until the next picture
-comes, then goes on without. While no depth comes at all, nothing waits.
+comes, then goes on without. After some that waited in vain nothing waits, until depth comes again.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ class DepthMatcher:
         self._slop_ns, self._deliver = round(1e9 * slop_s), deliver
         self._depths: deque[Any] = deque(maxlen=_KEPT)
         self._waiting: Picture | None = None
+        self._alone_ns = 0  # stamp of the last picture that went without
         self._misses = 0
 
     @property
@@ -40,11 +41,10 @@ class DepthMatcher:
         """A picture came."""
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
-            self._misses += 1
-            self._deliver(waiting)
+            self._go_alone(waiting)
         if not self._join(picture):
             if self.missing:
-                self._deliver(picture)
+                self._go_alone(picture)
             else:
                 self._waiting = picture
 
@@ -54,8 +54,15 @@ class DepthMatcher:
         if self._depths and stamp < _nanoseconds(self._depths[-1]):
             self._depths.clear()  # time went back
         self._depths.append(message)
+        if self.missing and abs(stamp - self._alone_ns) <= self._slop_ns:
+            self._misses = 0  # that picture would have had to wait for it: the next one does
         if self._waiting is not None and self._join(self._waiting):
             self._waiting = None
+
+    def _go_alone(self, picture: Picture) -> None:
+        self._misses += 1
+        self._alone_ns = _nanoseconds(picture.message)
+        self._deliver(picture)
 
     def _join(self, picture: Picture) -> bool:
         stamp = _nanoseconds(picture.message)

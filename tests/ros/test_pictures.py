@@ -72,6 +72,22 @@ class TestDepthMatcher:
         pairs, matcher = self.match(*(("image", 0.1 * i) for i in range(20)))
         assert matcher.missing and pairs[-1][0] == pytest.approx(1.9)
 
+    @pytest.mark.parametrize("without", [3, 5, 30])
+    def test_depth_that_comes_late_or_again_is_joined(self, without):
+        """A camera driver starts its depth stream seconds after the pictures."""
+        alone = [("image", 0.1 * i) for i in range(without)]
+        both = [(kind, 0.1 * i) for i in range(without, without + 9) for kind in ("image", "depth")]
+        pairs, matcher = self.match(*alone, *both)
+        assert len(pairs) == without + 9
+        assert not matcher.missing
+        assert [depth for _, depth in pairs[without + 1 :]] == [i for i, _ in pairs[without + 1 :]]
+
+    def test_depth_that_is_always_too_late_is_not_waited_for(self):
+        pairs, matcher = self.match(
+            *(event for i in range(30) for event in (("image", 0.1 * i), ("depth", 0.1 * i - 0.15)))
+        )
+        assert matcher.missing and len(pairs) == 30
+
     def test_time_going_back(self):
         pairs, _ = self.match(("depth", 9.0), ("depth", 1.0), ("image", 1.0))
         assert pairs == [(1.0, 1.0)]
