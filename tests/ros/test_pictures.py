@@ -82,6 +82,27 @@ class TestDepthMatcher:
         assert not matcher.missing
         assert [depth for _, depth in pairs[without + 1 :]] == [i for i, _ in pairs[without + 1 :]]
 
+    @pytest.mark.parametrize("rate", [5, 15, 30, 60])
+    @pytest.mark.parametrize("order", [("image", "depth"), ("depth", "image")])
+    def test_depth_is_of_the_same_moment(self, rate, order):
+        """Also where the depth of the picture before is within the slop."""
+        pairs, _ = self.match(*((kind, i / rate) for i in range(20) for kind in order), slop=0.04)
+        assert len(pairs) == 20
+        # the second picture comes before the rate of the depth is known
+        assert [depth for _, depth in pairs[2:]] == [image for image, _ in pairs[2:]]
+
+    def test_depth_a_little_before_its_picture_delays_nothing(self):
+        events = [e for i in range(9) for e in (("depth", i / 30), ("image", i / 30 + 0.01))]
+        for count in range(2, len(events) + 1, 2):
+            pairs, _ = self.match(*events[:count], slop=0.04)
+            assert pairs[-1] == pytest.approx((events[count - 1][1], events[count - 2][1]))
+
+    def test_the_next_picture_ends_the_waiting(self):
+        """With what is there: depth that stopped, or that comes later than the next picture."""
+        events = [e for i in range(5) for e in (("depth", i / 30), ("image", i / 30))]
+        pairs, _ = self.match(*events, ("image", 5 / 30), ("image", 6 / 30), slop=0.04)
+        assert pairs[5] == pytest.approx((5 / 30, 4 / 30))
+
     def test_depth_that_is_always_too_late_is_not_waited_for(self):
         pairs, matcher = self.match(
             *(event for i in range(30) for event in (("image", 0.1 * i), ("depth", 0.1 * i - 0.15)))
