@@ -160,7 +160,7 @@ class MpmeshNode(LifecycleNode):
         if self._worker is None:
             self._loaded.estimator.forget_people()
             self._loaded.input.open()
-            self._worker = Worker(self._work, self._failed)
+            self._worker = Worker(self._work, self._failed, self._watch)
 
     def _stop(self) -> None:
         """Unsubscribe, finish the picture at hand, and take everybody off the topics."""
@@ -189,6 +189,11 @@ class MpmeshNode(LifecycleNode):
         self._loaded.publishers.publish(estimate, settings)
         now, result = time.monotonic(), estimate.result
         self._statistics.published(now, picture.age(now), len(result.people), result.timings)
+
+    def _watch(self) -> None:
+        """In the inference thread: those of long ago don't stay when pictures end or are bad."""
+        assert self._loaded is not None
+        self._loaded.publishers.watch(self.settings)
 
     def _too_old(self, picture: Picture, limit: float) -> bool:
         age = picture.age(time.monotonic())

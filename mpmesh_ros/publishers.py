@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from mpmesh_core.body import BodyModel
 from mpmesh_core.drawing import OverlayDrawer
 from mpmesh_core.messages import OUTPUTS, MessageBuilder, MessageFrame, Output
+from mpmesh_core.messages.navigation import RigidTransform
 from mpmesh_core.sources.frames import Header
 from mpmesh_core.types import FrameResult
 from mpmesh_ros.estimator import Estimate
@@ -27,6 +29,7 @@ except ImportError:  # before Iron
     from rclpy.qos_event import PublisherEventCallbacks
 
 ALWAYS = "people"
+SILENCE_S = 1.5  # without a result, after which people are no longer there
 
 
 class Publishers:
@@ -53,7 +56,8 @@ class Publishers:
         self._navigation = NavigationFrame(node, problems)
         if settings.navigation_frame:
             self._navigation.open()
-        self._last: Header | None = None
+        self._last: Header | None = None  # of a picture whose people still stand
+        self._last_at = 0.0  # when that was published [s]
 
     def publish(self, estimate: Estimate, settings: NodeSettings) -> None:
         """The people of a picture, on every topic that somebody listens to."""
@@ -61,7 +65,7 @@ class Publishers:
         picture = None
         if self._wanted("overlay"):
             picture = self._drawer.draw(estimate.image, estimate.result, estimate.camera)
-        self._last = estimate.header
+        self._last, self._last_at = estimate.header, time.monotonic()
         self._publish(MessageFrame(estimate.header, estimate.result, self._body, picture), settings)
 
     def publish_topology(self) -> None:
@@ -71,8 +75,14 @@ class Publishers:
 
     def publish_nobody(self, settings: NodeSettings) -> None:
         """Empty messages, so that nobody stays on the screen or in a planner's way."""
-        if self._last is not None:
-            self._publish(MessageFrame(self._last, _nobody(), self._body), settings)
+        last, self._last = self._last, None
+        if last is not None:
+            self._publish(MessageFrame(last, _nobody(), self._body), settings)
+
+    def watch(self, settings: NodeSettings) -> None:
+        """Say once that nobody is there when no picture has told otherwise for a while."""
+        if time.monotonic() - self._last_at > SILENCE_S:
+            self.publish_nobody(settings)
 
     def destroy(self) -> None:
         """Take the topics away."""
@@ -122,6 +132,9 @@ class Publishers:
         target = settings.navigation_frame
         if name != "navigation_people" or target in ("", frame.header.frame_id):
             return self._builder.build(name, frame)
+        if not frame.people:  # nobody is the same everywhere, also where TF has died
+            anywhere = RigidTransform(target, np.eye(3), np.zeros(3))
+            return self._builder.navigation_people(frame, anywhere)
         transform = self._navigation.transform(target, frame.header, settings.transform_timeout_s)
         return None if transform is None else self._builder.navigation_people(frame, transform)
 

@@ -118,6 +118,18 @@ class TestPictures:
         assert message.people
         assert answer(live, live.see.show(clip[0].image, clip[0].camera)).people
 
+    @pytest.mark.parametrize("bad", [False, True])
+    def test_nobody_stays_when_the_camera_dies_or_goes_bad(self, live, clip, bad):
+        assert answer(live, live.see.show(clip[0].image, clip[0].camera)).people
+        for _ in range(12):  # 6 s
+            if bad:
+                live.see.show(clip[0].image, encoding="holographic")
+            live.see.rest(0.5)
+        assert live.people[-1].people == []
+        after = [message for message in live.people if message.header == live.people[-1].header]
+        assert len(after) == 2  # the people, and once that they are gone
+        assert answer(live, live.see.show(clip[0].image)).people
+
     def test_time_going_back(self, live, clip):
         before = answer(live, live.see.show(clip[0].image))
         answer(live, live.see.show(clip[0].image, step_s=-3.0))

@@ -18,6 +18,9 @@ class TestSlot:
         assert slot.take() == 2
         assert not slot.put(3)
 
+    def test_nothing_in_time(self):
+        assert Slot().take(timeout_s=0.01) is None
+
     def test_close_ends_waiting(self):
         slot = Slot()
         taken = []
@@ -62,6 +65,20 @@ class TestWorker:
         wait_until(lambda: done)
         worker.stop()
         assert done == ["good"] and str(failed[0]) == "broken"
+
+    def test_somebody_watches_while_nothing_comes_and_while_all_is_bad(self):
+        seen, failed = [], []
+
+        def work(item):
+            raise ValueError(item)
+
+        worker = Worker(work, failed.append, lambda: seen.append(len(failed)))
+        wait_until(lambda: len(seen) >= 2)
+        for count in range(1, 4):
+            worker.slot.put("bad")
+            wait_until(lambda count=count: count in seen)
+        worker.stop()
+        assert seen[:2] == [0, 0] and len(failed) == 3
 
     def test_stop_finishes_the_item_at_hand(self):
         done, busy = [], threading.Event()
