@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from diagnostic_msgs.msg import DiagnosticStatus
 from diagnostic_updater import DiagnosticStatusWrapper, Updater
@@ -13,6 +14,15 @@ from mpmesh_ros.problems import Problems
 from mpmesh_ros.statistics import Statistics
 
 
+@dataclass(frozen=True)
+class Situation:
+    """What the node is doing."""
+
+    word: str
+    facts: dict[str, str]  # that stay, such as the backend
+    failure: str = ""  # of the last transition
+
+
 class Diagnostics:
     """Publishes the node's status every second (`diagnostic_updater.period`).
 
@@ -20,7 +30,7 @@ class Diagnostics:
         node: the node.
         statistics: of its work.
         problems: what is wrong.
-        situation: gives what the node is doing in a word, and fixed facts such as the backend.
+        situation: tells what the node is doing.
     """
 
     def __init__(
@@ -28,7 +38,7 @@ class Diagnostics:
         node: Node,
         statistics: Statistics,
         problems: Problems,
-        situation: Callable[[], tuple[str, dict[str, str]]],
+        situation: Callable[[], Situation],
     ) -> None:
         self._statistics, self._problems, self._situation = statistics, problems, situation
         self._updater = Updater(node)
@@ -36,10 +46,13 @@ class Diagnostics:
         self._updater.add("people", self._fill)
 
     def _fill(self, status: DiagnosticStatusWrapper) -> DiagnosticStatusWrapper:
-        word, facts = self._situation()
+        situation = self._situation()
+        word, facts = situation.word, situation.facts
         now = time.monotonic()
         problems = self._problems.current
-        if problems:
+        if situation.failure:
+            status.summary(DiagnosticStatus.ERROR, situation.failure)
+        elif problems:
             status.summary(DiagnosticStatus.WARN, "; ".join(problems.values()))
         elif word == "active" and self._statistics.silent(now):
             status.summary(DiagnosticStatus.WARN, f"no pictures on {facts['image topic']}")

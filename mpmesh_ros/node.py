@@ -26,7 +26,7 @@ from mpmesh_core.pipeline import Pipeline
 from mpmesh_core.weights import weights_path
 from mpmesh_ros.camera_cache import CameraCache, is_rectified
 from mpmesh_ros.camera_input import CameraInput, camera_info_topic, image_topic
-from mpmesh_ros.diagnostics import Diagnostics
+from mpmesh_ros.diagnostics import Diagnostics, Situation
 from mpmesh_ros.estimator import Estimator
 from mpmesh_ros.memory import keep_memory
 from mpmesh_ros.parameters import Parameters
@@ -67,6 +67,7 @@ class MpmeshNode(LifecycleNode):
         self._loaded: _Loaded | None = None
         self._worker: Worker[Picture] | None = None
         self._active = False
+        self._failure = ""  # of the last transition
         self._diagnostics = Diagnostics(self, self._statistics, self._problems, self._situation)
         self.create_service(SetBool, "~/enable", self._on_enable)
         self.create_service(Trigger, "~/reset_tracks", self._on_reset_tracks)
@@ -110,17 +111,20 @@ class MpmeshNode(LifecycleNode):
         """Stop, say that nobody is there, let go of networks and topics."""
         self._stop()
         self._active = False
+        self._failure = ""
         if self._loaded is not None:
             self._loaded.publishers.destroy()
             self._loaded = None
 
     def _attempt(self, name: str, action: Callable[[], None]) -> TransitionCallbackReturn:
         """A transition that may fail, whatever the reason: the node stays and says it."""
+        self._failure = ""
         try:
             action()
         except Exception as error:
             kind = "" if isinstance(error, MPMeshError) else f"{type(error).__name__}: "
-            self.get_logger().error(f"cannot {name}: {kind}{error}")
+            self._failure = f"cannot {name}: {kind}{error}"
+            self.get_logger().error(self._failure)
             return FAILURE
         return SUCCESS
 
@@ -232,15 +236,15 @@ class MpmeshNode(LifecycleNode):
             self._loaded.estimator.forget_people()
         return response
 
-    def _situation(self) -> tuple[str, dict[str, str]]:
-        """For diagnostics: the state in a word, and facts."""
+    def _situation(self) -> Situation:
+        """For diagnostics."""
         if self._loaded is None:
-            return "unconfigured", {}
+            return Situation("unconfigured", {}, self._failure)
         word = "inactive" if not self._active else "active" if self._worker else "disabled"
         publishers = str(self._loaded.input.publishers())
         changes = str(self._loaded.estimator.cameras.changes)
         more = {"image publishers": publishers, "camera_info changes": changes}
-        return word, {**self._loaded.facts, **more}
+        return Situation(word, {**self._loaded.facts, **more}, self._failure)
 
 
 def weights_hash(config: PipelineConfig) -> str:

@@ -9,7 +9,7 @@ import pytest
 pytest.importorskip("rclpy", reason="ROS 2 isn't sourced")
 pytest.importorskip("mpmesh_ros.msg", reason="mpmesh_ros isn't built; source its workspace")
 
-from diagnostic_msgs.msg import DiagnosticArray
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from geometry_msgs.msg import PoseStamped
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
@@ -306,8 +306,13 @@ class TestLifecycle:
     def test_what_cannot_be_loaded_is_said_and_the_node_stays(self, tmp_path):
         see = Observer()
         node = NodeProcess(tmp_path / "node.log", see.domain, weights=tmp_path)
+        heard = see.listen(DiagnosticArray, "/diagnostics")
         see.until(lambda: "cannot configure: weights folder" in node.text, START_S)
         assert state(see) == State.PRIMARY_STATE_UNCONFIGURED
+        see.until(lambda: heard)
+        status = heard[-1].status[0]
+        assert status.level == DiagnosticStatus.ERROR
+        assert status.message.startswith("cannot configure: weights folder")
         assert node.stop() == 0
         see.close()
 

@@ -1,0 +1,44 @@
+"""diagnostics and problems as they are heard on /diagnostics, without the rest of the node."""
+
+from types import SimpleNamespace
+
+import pytest
+
+pytest.importorskip("rclpy", reason="ROS 2 isn't sourced")
+pytest.importorskip("mpmesh_ros.msg", reason="mpmesh_ros isn't built; source its workspace")
+
+from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
+from live import Observer
+
+from mpmesh_ros.diagnostics import Diagnostics, Situation
+from mpmesh_ros.problems import Problems
+from mpmesh_ros.statistics import Statistics
+
+FACTS = {"image topic": "/camera/image_raw"}
+
+
+@pytest.fixture(scope="module")
+def node():
+    """What publishes, and what hears it, in one node."""
+    see = Observer()
+    problems = Problems(print, print)
+    made = SimpleNamespace(see=see, problems=problems, situation=Situation("active", FACTS))
+    Diagnostics(see.node, Statistics(), problems, lambda: made.situation)
+    made.heard = see.listen(DiagnosticArray, "/diagnostics")
+    yield made
+    see.close()
+
+
+def next_status(node):
+    """The second one from now, since the first may be on its way."""
+    count = len(node.heard)
+    node.see.until(lambda: len(node.heard) >= count + 2)
+    return node.heard[-1].status[0]
+
+
+def test_a_transition_that_failed_is_an_error_until_another_succeeds(node):
+    node.situation = Situation("unconfigured", {}, "cannot configure: weights folder x is empty")
+    status = next_status(node)
+    assert status.level == DiagnosticStatus.ERROR and "weights folder" in status.message
+    node.situation = Situation("inactive", FACTS)
+    assert next_status(node).level == DiagnosticStatus.OK
