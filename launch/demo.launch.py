@@ -18,6 +18,7 @@ from launch.actions import (
     LogInfo,
     OpaqueFunction,
 )
+from launch.conditions import IfCondition
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import PathJoinSubstitution
 from launch_ros.actions import Node
@@ -57,28 +58,34 @@ def generate_launch_description() -> LaunchDescription:
 
 def _actions(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     chosen = context.launch_configurations
-    live = chosen["source"] == "topics"
-    actions = [] if live else [_pictures(chosen), _camera_transform()]
-    actions.append(_people(chosen, live))
-    if chosen["rviz"] == "true":
+    live, nav = chosen["source"] == "topics", _is_true(context, "nav")
+    actions = [] if live else [_pictures(_source_parameters(context)), _camera_transform()]
+    actions.append(_people(chosen, live, ROBOT_FRAME if nav else ""))
+    if _is_true(context, "rviz"):
         actions.append(_rviz(chosen["fixed_frame"]))
-    if chosen["nav"] == "true":
-        actions += _navigation()
-    return actions
+    return [*actions, *(_navigation() if nav else [])]
 
 
-def _pictures(chosen: dict[str, str]) -> Node:
+def _is_true(context: LaunchContext, name: str) -> bool:
+    """Whether an argument is true, True or 1; what is neither that nor false is refused."""
+    return IfCondition(context.launch_configurations[name]).evaluate(context)
+
+
+def _source_parameters(context: LaunchContext) -> dict[str, bool | str]:
+    chosen, loop = context.launch_configurations, _is_true(context, "loop")
+    return {
+        "source": chosen["source"],
+        "topic": chosen["topic"],
+        "loop": loop,
+        "frame_id": CAMERA_FRAME,
+    }
+
+
+def _pictures(parameters: dict[str, bool | str]) -> Node:
     return Node(
         package="mpmesh_ros",
         executable="picture_source",
-        parameters=[
-            {
-                "source": chosen["source"],
-                "topic": chosen["topic"],
-                "loop": chosen["loop"] == "true",
-                "frame_id": CAMERA_FRAME,
-            }
-        ],
+        parameters=[parameters],
         remappings=[("image", "/camera/image_raw"), ("camera_info", "/camera/camera_info")],
         output="screen",
         emulate_tty=True,
@@ -99,11 +106,11 @@ def _camera_transform() -> Node:
     )
 
 
-def _people(chosen: dict[str, str], live: bool) -> IncludeLaunchDescription:
+def _people(chosen: dict[str, str], live: bool, navigation_frame: str) -> IncludeLaunchDescription:
     arguments = {name: chosen[name] for name in ("backend", "log_level")}
     arguments["image"] = chosen["image"] if live else "/camera/image_raw"
     arguments["camera_info"] = chosen["camera_info"] if live else ""
-    arguments["navigation_frame"] = ROBOT_FRAME if chosen["nav"] == "true" else ""
+    arguments["navigation_frame"] = navigation_frame
     path = PathJoinSubstitution([SHARE, "launch", "mpmesh.launch.py"])
     return IncludeLaunchDescription(
         PythonLaunchDescriptionSource(path), launch_arguments=arguments.items()

@@ -6,6 +6,7 @@ Example: ros2 launch mpmesh_ros mpmesh.launch.py image:=/camera/color/image_raw
 from __future__ import annotations
 
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
+from launch.conditions import IfCondition
 from launch.substitutions import PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
@@ -38,9 +39,9 @@ def generate_launch_description() -> LaunchDescription:
     return LaunchDescription([*arguments, parameters, OpaqueFunction(function=_node)])
 
 
-def _node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+def _parameters(context: LaunchContext) -> dict[str, bool | str]:
+    """Those that an argument sets."""
     chosen = context.launch_configurations
-    topics = {name: chosen[name] for name in ("image", "camera_info", "depth") if chosen[name]}
     parameters: dict[str, bool | str] = {
         name: chosen[name]
         for name in ("image_transport", "backend", "navigation_frame")
@@ -48,8 +49,14 @@ def _node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     }
     if chosen["depth"]:
         parameters["use_depth"] = True
-    if chosen["use_sim_time"] == "true":
+    if IfCondition(chosen["use_sim_time"]).evaluate(context):  # true, True or 1
         parameters["use_sim_time"] = True
+    return parameters
+
+
+def _node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
+    chosen, parameters = context.launch_configurations, _parameters(context)
+    topics = {name: chosen[name] for name in ("image", "camera_info", "depth") if chosen[name]}
     return [
         Node(
             package="mpmesh_ros",
