@@ -21,6 +21,8 @@ ARGUMENTS = {
     "image_transport": ("raw", "raw or compressed"),
     "backend": ("auto", "what runs the networks: auto, tensorrt, torch or onnxruntime"),
     "navigation_frame": ("", "frame of /people, such as map or odom; empty: the camera's"),
+    "people": ("/people", "people_msgs topic for social layers"),
+    "frame_prefix": ("", "before names of frames and people: one for each of several cameras"),
     "namespace": ("", "namespace of the node"),
     "log_level": ("info", "debug, info, warn or error"),
     "use_sim_time": ("false", "follow /clock, for bags played with --clock"),
@@ -44,7 +46,7 @@ def _parameters(context: LaunchContext) -> dict[str, bool | str]:
     chosen = context.launch_configurations
     parameters: dict[str, bool | str] = {
         name: chosen[name]
-        for name in ("image_transport", "backend", "navigation_frame")
+        for name in ("image_transport", "backend", "navigation_frame", "frame_prefix")
         if chosen[name] != ARGUMENTS[name][0]  # else the file's counts
     }
     if chosen["depth"]:
@@ -57,6 +59,7 @@ def _parameters(context: LaunchContext) -> dict[str, bool | str]:
 def _node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     chosen, parameters = context.launch_configurations, _parameters(context)
     topics = {name: chosen[name] for name in ("image", "camera_info", "depth") if chosen[name]}
+    topics["/people"] = chosen["people"]
     return [
         Node(
             package="mpmesh_ros",

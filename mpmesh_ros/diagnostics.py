@@ -42,8 +42,9 @@ class Diagnostics:
     ) -> None:
         self._statistics, self._problems, self._situation = statistics, problems, situation
         self._updater = Updater(node)
-        self._updater.setHardwareID("mpmesh")
-        self._updater.add("people", self._fill)
+        self._updater.setHardwareID(node.get_fully_qualified_name())
+        space = node.get_namespace()  # the updater's own name for a status leaves it out
+        self._updater.add("people" if space == "/" else f"people of {space}", self._fill)
 
     def _fill(self, status: DiagnosticStatusWrapper) -> DiagnosticStatusWrapper:
         situation = self._situation()

@@ -23,15 +23,17 @@ class Humans:
     Args:
         node: the node.
         types: message classes.
+        prefix: of ids.
 
     Raises:
         MissingPackageError: hri_msgs isn't installed.
     """
 
-    def __init__(self, node: Node, types: RclpyTypes) -> None:
+    def __init__(self, node: Node, types: RclpyTypes, prefix: str = "") -> None:
         from mpmesh_ros.message_types import message_class
 
         self._node, self._types, self._class = node, types, message_class
+        self._prefix = prefix
         try:
             message_class("hri_msgs/msg/IdsList")
         except ModuleNotFoundError:
@@ -45,7 +47,7 @@ class Humans:
 
     def publish(self, frame: MessageFrame) -> None:
         """Everybody of a frame; topics of those who are gone go too."""
-        messages = bodies(self._types, frame)
+        messages = bodies(self._types, frame, self._prefix)
         for gone in set(self._topics) - {part.topic for part in messages}:
             self._node.destroy_publisher(self._topics.pop(gone))
         for part in messages:

@@ -48,7 +48,9 @@ class Publishers:
         self._node, self._body, self._problems = node, body, problems
         self._types = RclpyTypes()
         self._builder = MessageBuilder(self._types, settings.messages)
-        self._humans = Humans(node, self._types) if settings.humans else None
+        self._humans: Humans | None = None
+        if settings.humans:
+            self._humans = Humans(node, self._types, settings.frame_prefix)
         self._drawer = OverlayDrawer(body)
         self._topics: dict[str, Any] = {}
         for output in OUTPUTS:

@@ -60,6 +60,12 @@ class NodeSettings(PipelineConfig):
     joint_frames: bool = Field(
         False, description="and <joint>_<id> frames below them", json_schema_extra=_DYNAMIC
     )
+    frame_prefix: str = Field(
+        "",
+        pattern=r"^([A-Za-z][A-Za-z0-9_]*)?$",
+        description="before names of frames and people, and ids of REP 155, such as left_: one for "
+        "each of several cameras; a letter, then letters, digits and _",
+    )
     humans: bool = Field(False, description="publish /humans/bodies/... of REP 155; needs hri_msgs")
     target_id: Annotated[int, Field(ge=0)] | None = Field(
         None,
@@ -94,7 +100,9 @@ class NodeSettings(PipelineConfig):
     @property
     def messages(self) -> MessageOptions:
         """The messages' part."""
-        return MessageOptions(self.gender, self.vertices, self.joint_frames, self.target_id)
+        return MessageOptions(
+            self.gender, self.vertices, self.joint_frames, self.target_id, self.frame_prefix
+        )
 
     def changed(self, values: dict[str, Any]) -> NodeSettings:
         """These settings with some other values.

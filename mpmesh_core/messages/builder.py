@@ -29,6 +29,7 @@ class MessageOptions:
     vertices: bool = False  # fill in the meshes of SmplPersonArray
     joint_frames: bool = False  # <joint>_<id> below body_<id>
     target: int | None = None  # number of the person to follow; None takes the nearest
+    prefix: str = ""  # of frames and names, where several cameras publish side by side
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class MessageBuilder:
             "markers": PersonMarkers(types).message,
             "mesh_markers": MeshMarkers(types).message,
             "overlay": lambda frame: compressed_picture(types, frame),
-            "tf": lambda frame: navigation.transforms(types, frame, self.options.joint_frames),
+            "tf": self._transforms,
         }
 
     def build(self, name: str, frame: MessageFrame) -> Any:
@@ -89,15 +90,19 @@ class MessageBuilder:
         self, frame: MessageFrame, transform: RigidTransform | None = None
     ) -> Any:
         """people_msgs/People in the camera's frame, or where a transform leads to."""
-        return navigation.people_message(self.types, frame, transform)
+        return navigation.people_message(self.types, frame, transform, self.options.prefix)
 
     def humans(self, frame: MessageFrame) -> list[TopicMessage]:
         """Messages of REP 155, each with its topic; there are three a person."""
-        return bodies(self.types, frame)
+        return bodies(self.types, frame, self.options.prefix)
 
     def _people(self, frame: MessageFrame) -> Any:
         options = self.options
         return people.people_array(self.types, frame, options.gender, options.vertices)
+
+    def _transforms(self, frame: MessageFrame) -> Any:
+        options = self.options
+        return navigation.transforms(self.types, frame, options.joint_frames, options.prefix)
 
     def _target_pose(self, frame: MessageFrame) -> Any:
         target = self.options.target

@@ -3,7 +3,8 @@
 In   MessageFrame
 Out  under /humans/bodies: `tracked` (who is there), and for everybody roi, skeleton2d and position;
      and the frames body_<id> on /tf
-An id is `p` and the person's number, since names of topics begin with a letter. Coordinates in the
+An id is `p` and the person's number, since names of topics begin with a letter, after the camera's
+prefix where there are several. Coordinates in the
 picture are shares of it, 0..1.
 """
 
@@ -41,11 +42,11 @@ class TopicMessage:
     message: Any
 
 
-def bodies(types: MessageTypes, frame: MessageFrame) -> list[TopicMessage]:
+def bodies(types: MessageTypes, frame: MessageFrame, prefix: str = "") -> list[TopicMessage]:
     """Who is there, also nobody; region, skeleton and position of each; their frames."""
     header = header_message(types, frame.header)
     size = (frame.result.width, frame.result.height)
-    ids = [f"p{number}" for number in frame.numbers]
+    ids = [f"{prefix}p{number}" for number in frame.numbers]
     kind = "hri_msgs/msg/IdsList"
     messages = [TopicMessage(f"{ROOT}/tracked", kind, types[kind](header=header, ids=ids))]
     for name, person in zip(ids, frame.people):

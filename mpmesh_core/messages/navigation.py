@@ -80,14 +80,18 @@ def body_boxes(frame: MessageFrame) -> tuple[Array, Array]:
 
 
 def people_message(
-    types: MessageTypes, frame: MessageFrame, transform: RigidTransform | None = None
+    types: MessageTypes,
+    frame: MessageFrame,
+    transform: RigidTransform | None = None,
+    prefix: str = "",
 ) -> Any:
-    """people_msgs/People: names `person_<id>`, positions [m], velocities [m/s], empty ones too.
+    """people_msgs/People: `<prefix>person_<id>`, positions [m], velocities [m/s]; empty ones, too.
 
     Args:
         types: message classes.
         frame: the people.
         transform: to the frame in which they are wanted; None leaves them in the camera's.
+        prefix: of the names, which tells this camera's people from another one's.
     """
     positions, velocities, frame_id = frame.positions, frame.velocities, frame.header.frame_id
     if transform is not None:
@@ -99,7 +103,7 @@ def people_message(
         header=header_message(types, frame.header, frame_id),
         people=[
             cls(
-                name=f"person_{number}",
+                name=f"{prefix}person_{number}",
                 position=xyz(point, position),
                 velocity=xyz(point, velocity),
                 reliability=float(person.score)
@@ -138,18 +142,24 @@ def target_pose(types: MessageTypes, frame: MessageFrame, number: int | None) ->
     )
 
 
-def transforms(types: MessageTypes, frame: MessageFrame, joints: bool = False) -> Any:
-    """tf2_msgs/TFMessage: body_<id> below the camera, and below it <joint>_<id> if asked for."""
+def transforms(
+    types: MessageTypes, frame: MessageFrame, joints: bool = False, prefix: str = ""
+) -> Any:
+    """tf2_msgs/TFMessage: body_<id> below the camera, and below it <joint>_<id> if asked for.
+
+    All names begin with `prefix`: a frame may have one parent only, so another camera's people
+    need other names.
+    """
     header = header_message(types, frame.header)
     rows = list(zip(frame.numbers, frame.body_origins.tolist(), frame.body_quaternions))
-    messages = [_transform(types, header, f"body_{n}", t, q) for n, t, q in rows]
+    messages = [_transform(types, header, f"{prefix}body_{n}", t, q) for n, t, q in rows]
     if joints and frame.people:
         positions, quaternions = (part.tolist() for part in joint_poses(frame))
         for i, number in enumerate(frame.numbers):
-            parent = header_message(types, frame.header, f"body_{number}")
+            parent = header_message(types, frame.header, f"{prefix}body_{number}")
             messages += [
-                _transform(types, parent, f"{name}_{number}", positions[i][j], quaternions[i][j])
-                for j, name in enumerate(SMPL_JOINTS)
+                _transform(types, parent, f"{prefix}{name}_{number}", *place)
+                for name, *place in zip(SMPL_JOINTS, positions[i], quaternions[i])
             ]
     return types["tf2_msgs/msg/TFMessage"](transforms=messages)
 

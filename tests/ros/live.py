@@ -21,6 +21,7 @@ from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
 from rclpy.context import Context
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.node import Node
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo, Image
@@ -104,6 +105,10 @@ class Observer:
         self._executor.shutdown()
         self.node.destroy_node()
         rclpy.shutdown(context=self._context)
+
+    def add(self, node: Node) -> None:
+        """Have another node of this process work, too."""
+        self._executor.add_node(node)
 
     def listen(
         self, kind: Any, topic: str, qos: QoSProfile | int = 10, raw: bool = False

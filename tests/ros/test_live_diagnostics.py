@@ -9,6 +9,7 @@ pytest.importorskip("mpmesh_ros.msg", reason="mpmesh_ros isn't built; source its
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from live import Observer
+from rclpy.lifecycle import LifecycleNode
 
 from mpmesh_ros.diagnostics import Diagnostics, Situation
 from mpmesh_ros.problems import Problems
@@ -34,6 +35,21 @@ def next_status(node):
     count = len(node.heard)
     node.see.until(lambda: len(node.heard) >= count + 2)
     return node.heard[-1].status[0]
+
+
+def test_two_nodes_are_told_apart(node):
+    """Also by their names alone, which is how aggregators do it."""
+    other = LifecycleNode("observer", namespace="/left", context=node.see.node.context)
+    node.see.add(other)
+    Diagnostics(other, Statistics(), node.problems, lambda: node.situation)
+
+    def names():
+        return {s.hardware_id: s.name for m in node.heard for s in m.status if s.hardware_id}
+
+    node.see.until(lambda: len(names()) == 2)
+    assert set(names()) == {"/observer", "/left/observer"}
+    assert names()["/observer"] == "observer: people" != names()["/left/observer"]
+    other.destroy_node()
 
 
 def test_a_transition_that_failed_is_an_error_until_another_succeeds(node):

@@ -17,6 +17,7 @@ from mpmesh_core.joints import SMPL_JOINTS, SMPL_PARENTS
 from mpmesh_core.messages import OUTPUTS, MessageBuilder, MessageOptions
 from mpmesh_core.messages.clouds import POINT
 from mpmesh_core.messages.frame import stacked
+from mpmesh_core.messages.humans import ROOT
 from mpmesh_core.messages.markers import ELLIPSOID_SIGMAS, ellipsoids
 from mpmesh_core.messages.navigation import (
     RigidTransform,
@@ -176,6 +177,23 @@ class TestBodyAxes:
         assert len(transforms) == 3 + 3 * 24
         hips = frame.joints[0, 1:3].mean(0)
         np.testing.assert_allclose(xyz(transforms[0].transform.translation), hips, atol=1e-6)
+
+    def test_two_cameras_share_no_name(self, types, frame):
+        def names(prefix):
+            options = MessageOptions(joint_frames=True, prefix=prefix)
+            builder = MessageBuilder(types, options)
+            transforms = sent(types, builder, "tf", frame).transforms
+            tree = {t.child_frame_id: t.header.frame_id for t in transforms}
+            assert {parent for parent in tree.values() if parent not in tree} == {"camera_optical"}
+            people = sent(types, builder, "navigation_people", frame).people
+            topics = {part.topic for part in builder.humans(frame)} - {"/tf", f"{ROOT}/tracked"}
+            ids = {f"body_{name}" for name in builder.humans(frame)[0].message.ids}
+            return {*tree, *topics, *ids, *(person.name for person in people)}
+
+        left, right, plain = names("left_"), names("right_"), names("")
+        assert len(left) == len(right) == len(plain)
+        assert not left & right and not left & plain
+        assert {"left_body_1", "left_pelvis_1", "left_person_1", "body_left_p1"} <= left
 
 
 class TestNavigation:

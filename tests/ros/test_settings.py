@@ -30,6 +30,8 @@ class TestSettings:
             ("rectification", "yes"),
             ("max_image_age_s", -1.0),
             ("fov_degrees", 0.5),
+            ("frame_prefix", "left/"),
+            ("frame_prefix", "2_"),
             ("no_such_parameter", 1),
         ],
     )
