@@ -57,8 +57,9 @@ class CameraInput:
         """Begin to listen."""
         self.close()  # what an attempt that failed has left
         kind = CompressedImage if self._compressed else Image
-        self._subscribe(kind, self.topic, self._on_image, NEWEST)
+        # executors serve subscriptions in this order: a picture's camera_info comes before it
         self._subscribe(CameraInfo, camera_info_topic(self._node), self._cameras.update, NEWEST)
+        self._subscribe(kind, self.topic, self._on_image, NEWEST)
         if self._depth is not None:
             topic = self._node.resolve_topic_name("depth")
             self._subscribe(Image, topic, self._depth.add_depth, DEPTH)

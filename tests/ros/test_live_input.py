@@ -1,0 +1,92 @@
+"""camera_input: what a camera publishes arrives, in the right order; in this process."""
+
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+pytest.importorskip("rclpy", reason="ROS 2 isn't sourced")
+pytest.importorskip("mpmesh_ros.msg", reason="mpmesh_ros isn't built; source its workspace")
+
+import rclpy
+from live import Observer
+from rclpy.executors import SingleThreadedExecutor
+
+from mpmesh_core.camera import Camera
+from mpmesh_ros.camera_cache import CameraCache
+from mpmesh_ros.camera_input import CameraInput
+from mpmesh_ros.picture_source import camera_info_message, image_message
+from mpmesh_ros.problems import Problems
+from mpmesh_ros.settings import NodeSettings
+
+SMALL = np.zeros((48, 64, 3), np.uint8)
+ARGUMENTS = ["--ros-args", "-r", "image:=/camera/image_raw"]
+
+
+def camera(focal):
+    K = np.array([[focal, 0, 32], [0, focal, 24], [0, 0, 1]])
+    return Camera(K, np.zeros(5), "plumb_bob", 64, 48)
+
+
+class Ear:
+    """A node with a CameraInput, spun when asked."""
+
+    def __init__(self, see, *arguments):
+        context = see.node.context
+        self.said, self.focals = [], []
+        self.node = rclpy.create_node("ear", context=context, cli_args=[*ARGUMENTS, *arguments])
+        self.problems = Problems(self.said.append, self.said.append)
+        self.cameras = CameraCache("/camera/camera_info")
+        self.input = CameraInput(
+            self.node, NodeSettings(), self.cameras, self.problems, self._receive
+        )
+        self.executor = SingleThreadedExecutor(context=context)
+        self.executor.add_node(self.node)
+        self.input.open()
+
+    def _receive(self, picture):
+        try:
+            self.focals.append(self.cameras.camera(64, 48).K[0, 0])
+        except Exception as error:
+            self.focals.append(str(error))
+
+    def spin(self, seconds=0.3):
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.executor.spin_once(timeout_sec=0.02)
+
+    def close(self):
+        self.input.close()
+        self.executor.shutdown()
+        self.node.destroy_node()
+
+
+@pytest.fixture
+def world():
+    see = Observer()
+    made = SimpleNamespace(see=see, ears=[])
+
+    def ear(*arguments):
+        made.ears.append(Ear(see, *arguments))
+        return made.ears[-1]
+
+    made.ear = ear
+    yield made
+    for one in made.ears:
+        one.close()
+    see.close()
+
+
+class TestOrder:
+    def test_a_picture_goes_with_the_camera_info_of_its_time(self, world):
+        ear = world.ear("-p", "qos_overrides./camera/image_raw.subscription.reliability:=reliable")
+        world.see.ready()
+        expected = [50.0 + 10 * i for i in range(10)]
+        for focal in expected:  # both have arrived when the node gets to look
+            header = world.see.header()
+            world.see.infos.publish(camera_info_message(header, camera(focal)))
+            world.see.images.publish(image_message(header, SMALL))
+            time.sleep(0.1)
+            ear.spin()
+        assert ear.focals == expected
