@@ -18,7 +18,7 @@ from mpmesh_ros.camera_cache import CameraCache, info_topic
 from mpmesh_ros.depth_matcher import DepthMatcher
 from mpmesh_ros.pictures import Picture, age_by_stamp
 from mpmesh_ros.problems import Problems
-from mpmesh_ros.qos import DEPTH, NEWEST, mismatch
+from mpmesh_ros.qos import DEPTH, NEWEST, copied, explained, qos_problem
 from mpmesh_ros.settings import NodeSettings
 
 try:
@@ -67,6 +67,7 @@ class CameraInput:
     def close(self) -> None:
         """Stop listening."""
         for subscription in self._subscriptions:
+            self._problems.forget(qos_problem(subscription.topic_name))
             self._node.destroy_subscription(subscription)
         self._subscriptions.clear()
 
@@ -77,15 +78,14 @@ class CameraInput:
     def _subscribe(
         self, kind: Any, topic: str, callback: Callable[[Any], None], qos: QoSProfile
     ) -> None:
-        report = mismatch(
-            topic, "subscription", "publisher", lambda text: self._problems.report("qos", text)
-        )
+        qos = copied(qos)
+        report = explained(self._node, topic, qos, "subscription", self._problems)
         self._subscriptions.append(
             self._node.create_subscription(
                 kind,
                 topic,
-                lambda message: self._guarded(callback, message),
-                _copy(qos),
+                lambda message: self._guarded(topic, callback, message),
+                qos,
                 event_callbacks=SubscriptionEventCallbacks(incompatible_qos=report),
                 qos_overriding_options=QoSOverridingOptions.with_default_policies(),
             )
@@ -117,12 +117,14 @@ class CameraInput:
                 "people's size",
             )
 
-    def _guarded(self, callback: Callable[[Any], None], message: Any) -> None:
+    def _guarded(self, topic: str, callback: Callable[[Any], None], message: Any) -> None:
         """Nothing that one message does may end the node."""
+        name = f"messages on {topic}"
         try:
             callback(message)
+            self._problems.solved(name)
         except Exception as error:
-            self._problems.report("messages", f"message left out: {type(error).__name__}: {error}")
+            self._problems.report(name, f"{topic}: left out: {type(error).__name__}: {error}")
 
 
 def image_topic(node: Node) -> str:
@@ -135,13 +137,3 @@ def camera_info_topic(node: Node) -> str:
     name = node.resolve_topic_name("camera_info")
     remapped = name != node.resolve_topic_name("camera_info", only_expand=True)
     return name if remapped else info_topic(image_topic(node))
-
-
-def _copy(qos: QoSProfile) -> QoSProfile:
-    """Overrides change a profile in place."""
-    return QoSProfile(
-        history=qos.history,
-        depth=qos.depth,
-        reliability=qos.reliability,
-        durability=qos.durability,
-    )

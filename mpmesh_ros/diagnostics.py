@@ -50,13 +50,13 @@ class Diagnostics:
         situation = self._situation()
         word, facts = situation.word, situation.facts
         now = time.monotonic()
-        problems = self._problems.current
+        problems = list(self._problems.current.values())
+        if word == "active" and self._statistics.silent(now):
+            problems.append(f"no pictures on {facts['image topic']}")
         if situation.failure:
             status.summary(DiagnosticStatus.ERROR, situation.failure)
         elif problems:
-            status.summary(DiagnosticStatus.WARN, "; ".join(problems.values()))
-        elif word == "active" and self._statistics.silent(now):
-            status.summary(DiagnosticStatus.WARN, f"no pictures on {facts['image topic']}")
+            status.summary(DiagnosticStatus.WARN, "; ".join(problems))
         else:
             status.summary(DiagnosticStatus.OK, word)
         rows = {"state": word, **facts, **self._statistics.values(now)}

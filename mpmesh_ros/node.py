@@ -173,6 +173,7 @@ class MpmeshNode(LifecycleNode):
             self._worker.stop()
             self._worker = None
             self._loaded.publishers.publish_nobody(self.settings)
+            self._problems.expire(after_s=0.0)  # pictures are of no matter now
 
     def _receive(self, picture: Picture) -> None:
         """In the executor's thread: leave the picture for the other one."""

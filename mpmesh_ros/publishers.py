@@ -20,7 +20,7 @@ from mpmesh_ros.humans import Humans
 from mpmesh_ros.message_types import RclpyTypes, message_class
 from mpmesh_ros.navigation import NavigationFrame
 from mpmesh_ros.problems import Problems
-from mpmesh_ros.qos import mismatch, output_qos
+from mpmesh_ros.qos import copied, explained, output_qos, qos_problem
 from mpmesh_ros.settings import NodeSettings
 
 try:
@@ -89,6 +89,7 @@ class Publishers:
     def destroy(self) -> None:
         """Take the topics away."""
         for publisher in self._topics.values():
+            self._problems.forget(qos_problem(publisher.topic_name))
             self._node.destroy_lifecycle_publisher(publisher)
         self._topics.clear()
         if self._humans is not None:
@@ -103,13 +104,12 @@ class Publishers:
             self._node.get_logger().info(f"no {output.topic}: {package} isn't installed")
             return
         topic = self._node.resolve_topic_name(output.topic)
-        report = mismatch(
-            topic, "publisher", "subscriber", lambda text: self._problems.report("qos", text)
-        )
+        qos = copied(output_qos(output))
+        report = explained(self._node, topic, qos, "publisher", self._problems)
         self._topics[output.name] = self._node.create_lifecycle_publisher(
             kind,
             output.topic,
-            output_qos(output),
+            qos,
             event_callbacks=PublisherEventCallbacks(incompatible_qos=report),
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
@@ -132,8 +132,11 @@ class Publishers:
 
     def _message(self, name: str, frame: MessageFrame, settings: NodeSettings) -> Any:
         target = settings.navigation_frame
-        if name != "navigation_people" or target in ("", frame.header.frame_id):
+        if name != "navigation_people":
             return self._builder.build(name, frame)
+        if target in ("", frame.header.frame_id):
+            self._problems.solved("navigation")
+            return self._builder.navigation_people(frame)
         if not frame.people:  # nobody is the same everywhere, also where TF has died
             anywhere = RigidTransform(target, np.eye(3), np.zeros(3))
             return self._builder.navigation_people(frame, anywhere)

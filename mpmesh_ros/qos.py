@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
+from rclpy.node import Node
 from rclpy.qos import (
     DurabilityPolicy,
+    QoSCompatibility,
     QoSPolicyKind,
     QoSProfile,
     ReliabilityPolicy,
+    qos_check_compatible,
     qos_profile_sensor_data,
 )
 
 from mpmesh_core.messages import Output
+from mpmesh_ros.problems import Problems
+
+Role = Literal["subscription", "publisher"]
+_OTHERS: dict[Role, str] = {"subscription": "publisher", "publisher": "subscriber"}
 
 NEWEST = QoSProfile(depth=1, reliability=qos_profile_sensor_data.reliability)
 """Of pictures: what is missed is gone, and nothing queues up."""
@@ -34,25 +40,52 @@ def output_qos(output: Output) -> QoSProfile:
     return NEWEST_RELIABLE if output.meshes else RELIABLE
 
 
-def mismatch(topic: str, role: str, other: str, report: Callable[[str], None]) -> Any:
-    """A callback for incompatible QoS that says what to do.
+def copied(qos: QoSProfile) -> QoSProfile:
+    """Overrides change a profile in place."""
+    return QoSProfile(
+        history=qos.history,
+        depth=qos.depth,
+        reliability=qos.reliability,
+        durability=qos.durability,
+    )
+
+
+def explained(node: Node, topic: str, qos: QoSProfile, ours: Role, problems: Problems) -> Any:
+    """A callback for incompatible QoS that says what to do, for as long as somebody doesn't fit.
 
     Args:
+        node: the node.
         topic: the topic.
-        role: `subscription` or `publisher`, ours.
-        other: what the other side is, such as `camera`.
-        report: gets the line.
+        qos: of our side; overrides change it in place.
+        ours: what we are.
+        problems: where it is reported.
     """
 
     def callback(event: Any) -> None:
         policy = _policy_name(event.last_policy_kind)
-        report(
-            f"{topic}: {event.total_count} {other} here with another QoS: {policy} doesn't fit, so "
-            f"nothing is heard; change it there, or here with "
-            f"qos_overrides.{topic}.{role}.{policy}"
+        problems.report(
+            qos_problem(topic),
+            f"{topic}: {event.total_count} {_OTHERS[ours]} here with another QoS: {policy} doesn't "
+            f"fit, so nothing is heard; change it there, or here with "
+            f"qos_overrides.{topic}.{ours}.{policy}",
+            lambda: _misfits(node, topic, qos, ours),
         )
 
     return callback
+
+
+def qos_problem(topic: str) -> str:
+    """What a topic's mismatch is reported under."""
+    return f"qos of {topic}"
+
+
+def _misfits(node: Node, topic: str, qos: QoSProfile, ours: Role) -> bool:
+    """Whether somebody is on a topic whose QoS doesn't fit ours."""
+    if ours == "subscription":
+        pairs = [(other.qos_profile, qos) for other in node.get_publishers_info_by_topic(topic)]
+    else:
+        pairs = [(qos, other.qos_profile) for other in node.get_subscriptions_info_by_topic(topic)]
+    return any(qos_check_compatible(*pair)[0] == QoSCompatibility.ERROR for pair in pairs)
 
 
 def _policy_name(kind: Any) -> str:

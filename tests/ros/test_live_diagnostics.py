@@ -52,6 +52,16 @@ def test_two_nodes_are_told_apart(node):
     other.destroy_node()
 
 
+def test_problems_hide_neither_silence_nor_rest(node):
+    node.problems.report("image", "no such encoding")
+    node.situation = Situation("active", FACTS)
+    message = next_status(node).message
+    assert "no such encoding" in message and "no pictures on /camera/image_raw" in message
+    node.problems.expire(after_s=0.0)
+    node.situation = Situation("disabled", FACTS)
+    assert next_status(node).message == "disabled"
+
+
 def test_a_transition_that_failed_is_an_error_until_another_succeeds(node):
     node.situation = Situation("unconfigured", {}, "cannot configure: weights folder x is empty")
     status = next_status(node)

@@ -10,8 +10,10 @@ pytest.importorskip("rclpy", reason="ROS 2 isn't sourced")
 pytest.importorskip("mpmesh_ros.msg", reason="mpmesh_ros isn't built; source its workspace")
 
 import rclpy
-from live import Observer
+from live import RESULT_S, Observer
 from rclpy.executors import SingleThreadedExecutor
+from rclpy.qos import QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image
 
 from mpmesh_core.camera import Camera
 from mpmesh_ros.camera_cache import CameraCache
@@ -56,6 +58,12 @@ class Ear:
         while time.monotonic() < end:
             self.executor.spin_once(timeout_sec=0.02)
 
+    def until(self, condition):
+        end = time.monotonic() + RESULT_S
+        while not condition():
+            assert time.monotonic() < end, "it didn't happen in time"
+            self.spin(0.05)
+
     def close(self):
         self.input.close()
         self.executor.shutdown()
@@ -90,3 +98,27 @@ class TestOrder:
             time.sleep(0.1)
             ear.spin()
         assert ear.focals == expected
+
+
+class TestProblems:
+    def test_a_mismatch_ends_with_the_camera_that_has_it(self, world):
+        sensor = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
+        ear = world.ear("-p", "qos_overrides./camera/image_raw.subscription.reliability:=reliable")
+        rival = world.see.node.create_publisher(Image, "/camera/image_raw", sensor)
+        ear.until(lambda: ear.problems.current)
+        assert "reliability doesn't fit" in ear.said[0]
+        assert ear.problems.current
+        world.see.node.destroy_publisher(rival)
+        ear.until(lambda: not ear.problems.current)
+        assert ear.said[-1] == "qos of /camera/image_raw: well again"
+
+    def test_a_message_that_failed_is_forgiven_with_the_next(self, world):
+        ear = world.ear()
+        world.see.ready()
+        ear.node.get_clock, clock = None, ear.node.get_clock
+        world.see.images.publish(image_message(world.see.header(), SMALL))
+        ear.until(lambda: ear.problems.current)
+        assert "left out" in ear.said[0]
+        ear.node.get_clock = clock
+        world.see.images.publish(image_message(world.see.header(), SMALL))
+        ear.until(lambda: "messages on /camera/image_raw" not in ear.problems.current)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mpmesh_ros.problems import QUIET_S, Problems
+from mpmesh_ros.problems import LASTS_S, QUIET_S, Problems
 
 
 class Log:
@@ -46,3 +46,33 @@ class TestProblems:
         log.now += QUIET_S
         log.problems.report("age", "too old")
         assert len(log.warnings) == 2
+
+    def test_ends_with_the_pictures_that_had_it(self, log):
+        log.problems.report("image", "no such encoding")
+        log.now = LASTS_S - 1
+        assert log.problems.current
+        log.problems.report("image", "no such encoding")
+        log.now += LASTS_S - 1
+        assert log.problems.current
+        log.now += 2
+        assert log.problems.current == {}
+        log.problems.solved("image")
+        assert log.infos == []  # the camera has died: nothing is well again
+
+    def test_what_is_reported_once_lasts_as_long_as_it_does(self, log):
+        wrong = [True]
+        log.problems.report("qos", "doesn't fit", lambda: bool(wrong))
+        log.now = 100 * LASTS_S
+        log.problems.expire(after_s=0.0)
+        assert log.problems.current == {"qos": "doesn't fit"}
+        wrong.clear()
+        assert log.problems.current == {}
+        assert log.infos == ["qos: well again"]
+
+    def test_forgotten(self, log):
+        log.problems.report("image", "no such encoding")
+        log.problems.report("qos", "doesn't fit", lambda: True)
+        log.problems.expire(after_s=0.0)
+        assert log.problems.current == {"qos": "doesn't fit"}
+        log.problems.forget("qos")
+        assert log.problems.current == {} and not log.infos
