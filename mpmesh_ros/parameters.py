@@ -19,7 +19,7 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 
 from mpmesh_core.errors import UsageError
-from mpmesh_ros.settings import NodeSettings, ParameterRow, parameter_rows, settings_from
+from mpmesh_ros.settings import SWITCHES, NodeSettings, ParameterRow, parameter_rows, settings_from
 
 _LARGEST = 2**31 - 1
 
@@ -67,7 +67,11 @@ def _declared(node: Node, row: ParameterRow) -> Any:
 
 def descriptor(row: ParameterRow) -> ParameterDescriptor:
     """Description, range, choices, and whether it may change."""
-    result = ParameterDescriptor(description=row.description, read_only=not row.dynamic)
+    result = ParameterDescriptor(
+        description=row.description,
+        read_only=not row.dynamic,
+        dynamic_typing=row.name in SWITCHES,  # the settings check what is no word and no boolean
+    )
     if row.choices:
         result.additional_constraints = f"one of {', '.join(row.choices)}"
     if row.low is not None:

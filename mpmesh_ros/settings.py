@@ -17,6 +17,8 @@ from mpmesh_core.configuration import PipelineConfig
 from mpmesh_core.errors import UsageError
 from mpmesh_core.messages import MessageOptions
 
+SWITCHES = frozenset({"second_look", "fuse"})  # YAML takes on and off without quotes for booleans
+_ON_OFF = {True: "on", False: "off"}
 NEVER_A_PARAMETER = "mesh"  # meshes are posed where somebody listens
 _DYNAMIC: dict[str, Any] = {"dynamic": True}
 
@@ -87,10 +89,12 @@ class NodeSettings(PipelineConfig):
     @classmethod
     def _stand_ins_for_none(cls, values: Any) -> Any:
         optional = {name for name, field in cls.model_fields.items() if field.default is None}
-        return {
-            name: None if name in optional and _stands_for_none(value) else value
-            for name, value in values.items()
-        }
+        for name, value in values.items():
+            if name in optional and _stands_for_none(value):
+                values = {**values, name: None}
+            elif name in SWITCHES and isinstance(value, bool):
+                values = {**values, name: _ON_OFF[value]}
+        return values
 
     @property
     def pipeline(self) -> PipelineConfig:

@@ -8,7 +8,7 @@ import yaml
 from mpmesh_core.configuration import PipelineConfig
 from mpmesh_core.errors import UsageError
 from mpmesh_core.messages import OUTPUTS
-from mpmesh_ros.settings import NodeSettings, parameter_rows, settings_from
+from mpmesh_ros.settings import SWITCHES, NodeSettings, parameter_rows, settings_from
 
 ROOT = Path(__file__).parents[2]
 ROWS = {row.name: row for row in parameter_rows()}
@@ -31,6 +31,8 @@ class TestSettings:
             ("max_image_age_s", -1.0),
             ("fov_degrees", 0.5),
             ("frame_prefix", "left/"),
+            ("second_look", 3),
+            ("backend", True),
             ("frame_prefix", "2_"),
             ("no_such_parameter", 1),
         ],
@@ -38,6 +40,14 @@ class TestSettings:
     def test_impossible_values_are_named(self, name, value):
         with pytest.raises(UsageError, match=name):
             settings_from({name: value})
+
+    @pytest.mark.parametrize("name", ["second_look", "fuse"])
+    def test_on_and_off_without_quotes(self, name):
+        for value, word in ((True, "on"), (False, "off"), ("off", "off")):
+            assert getattr(settings_from({name: value}), name) == word
+
+    def test_switches_are_those_with_on_and_off(self):
+        assert {n for n, row in ROWS.items() if {"on", "off"} <= set(row.choices)} == SWITCHES
 
     def test_empty_and_negative_stand_for_none(self):
         settings = settings_from(
