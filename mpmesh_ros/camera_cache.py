@@ -37,6 +37,11 @@ class CameraCache:
         self.problem: str | None = None  # with the last message
         self.changes = 0  # usable cameras after the first one
 
+    @property
+    def known(self) -> bool:
+        """Whether there is one."""
+        return self._camera is not None
+
     def update(self, info: Any) -> None:
         """Take a message; one like the last costs next to nothing."""
         fields = _fields(info)

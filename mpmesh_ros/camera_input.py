@@ -11,14 +11,13 @@ from typing import Any
 
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
-from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from mpmesh_ros.camera_cache import CameraCache, info_topic
 from mpmesh_ros.depth_matcher import DepthMatcher
 from mpmesh_ros.pictures import Picture, age_by_stamp
 from mpmesh_ros.problems import Problems
-from mpmesh_ros.qos import DEPTH, NEWEST, copied, explained, qos_problem
+from mpmesh_ros.qos import DEPTH, LATCHED, NEWEST, OVERRIDABLE, copied, explained, qos_problem
 from mpmesh_ros.settings import NodeSettings
 
 try:
@@ -51,12 +50,14 @@ class CameraInput:
         self._compressed = settings.image_transport == "compressed"
         self._depth = DepthMatcher(settings.depth_slop_s, deliver) if settings.use_depth else None
         self._subscriptions: list[Any] = []
+        self._latched = False  # whether what was said before the node began is asked for
         self.topic = image_topic(node) + ("/compressed" if self._compressed else "")
 
     def open(self) -> None:
         """Begin to listen."""
         self.close()  # what an attempt that failed has left
         kind = CompressedImage if self._compressed else Image
+        self._latched = False
         # executors serve subscriptions in this order: a picture's camera_info comes before it
         self._subscribe(CameraInfo, camera_info_topic(self._node), self._cameras.update, NEWEST)
         self._subscribe(kind, self.topic, self._on_image, NEWEST)
@@ -87,11 +88,34 @@ class CameraInput:
                 lambda message: self._guarded(topic, callback, message),
                 qos,
                 event_callbacks=SubscriptionEventCallbacks(incompatible_qos=report),
-                qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+                qos_overriding_options=OVERRIDABLE,
             )
         )
 
+    def _ask_for_latched(self) -> None:
+        """Hear a camera_info that was published once, before the node began, where it is kept.
+
+        Only then: a camera that keeps nothing would be warned of a subscription that asks for it.
+        """
+        topic = camera_info_topic(self._node)
+        offers = [other.qos_profile for other in self._node.get_publishers_info_by_topic(topic)]
+        wanted = (LATCHED.durability, LATCHED.reliability)
+        if wanted in [(offer.durability, offer.reliability) for offer in offers]:
+            self._latched = True
+            # neither overrides nor explanations: those are of the other subscription to the topic
+            self._subscriptions.append(
+                self._node.create_subscription(
+                    CameraInfo,
+                    topic,
+                    lambda message: self._guarded(topic, self._cameras.update, message),
+                    LATCHED,
+                    event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
+                )
+            )
+
     def _on_image(self, message: Any) -> None:
+        if not (self._cameras.known or self._latched):
+            self._ask_for_latched()
         stamp = message.header.stamp
         stamp_ns = 1_000_000_000 * stamp.sec + stamp.nanosec
         now_ns = self._node.get_clock().now().nanoseconds

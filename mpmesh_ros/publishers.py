@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from rclpy.lifecycle import LifecycleNode
-from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from mpmesh_core.body import BodyModel
 from mpmesh_core.drawing import OverlayDrawer
@@ -20,7 +19,7 @@ from mpmesh_ros.humans import Humans
 from mpmesh_ros.message_types import RclpyTypes, message_class
 from mpmesh_ros.navigation import NavigationFrame
 from mpmesh_ros.problems import Problems
-from mpmesh_ros.qos import copied, explained, output_qos, qos_problem
+from mpmesh_ros.qos import OVERRIDABLE, copied, explained, output_qos, qos_problem
 from mpmesh_ros.settings import NodeSettings
 
 try:
@@ -111,7 +110,7 @@ class Publishers:
             output.topic,
             qos,
             event_callbacks=PublisherEventCallbacks(incompatible_qos=report),
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+            qos_overriding_options=OVERRIDABLE,
         )
 
     def _wanted(self, name: str) -> bool:

@@ -14,6 +14,7 @@ from rclpy.qos import (
     qos_check_compatible,
     qos_profile_sensor_data,
 )
+from rclpy.qos_overriding_options import QoSOverridingOptions
 
 from mpmesh_core.messages import Output
 from mpmesh_ros.problems import Problems
@@ -38,6 +39,11 @@ def output_qos(output: Output) -> QoSProfile:
     if output.name == "tf":
         return TRANSFORMS
     return NEWEST_RELIABLE if output.meshes else RELIABLE
+
+
+_KINDS = ("HISTORY", "DEPTH", "RELIABILITY", "DURABILITY")
+OVERRIDABLE = QoSOverridingOptions([QoSPolicyKind[name] for name in _KINDS])
+"""What `qos_overrides` may change: all that a mismatch can be about."""
 
 
 def copied(qos: QoSProfile) -> QoSProfile:

@@ -1,4 +1,4 @@
-"""camera_input: what a camera publishes arrives, in the right order; in this process."""
+"""camera_input and parameters: what comes into the node; in this process."""
 
 import time
 from types import SimpleNamespace
@@ -13,13 +13,17 @@ import rclpy
 from live import RESULT_S, Observer
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CameraInfo, Image
 
 from mpmesh_core.camera import Camera
+from mpmesh_core.errors import UsageError
 from mpmesh_ros.camera_cache import CameraCache
 from mpmesh_ros.camera_input import CameraInput
+from mpmesh_ros.parameters import Parameters
 from mpmesh_ros.picture_source import camera_info_message, image_message
 from mpmesh_ros.problems import Problems
+from mpmesh_ros.publishers import PublisherEventCallbacks
+from mpmesh_ros.qos import LATCHED
 from mpmesh_ros.settings import NodeSettings
 
 SMALL = np.zeros((48, 64, 3), np.uint8)
@@ -100,6 +104,37 @@ class TestOrder:
         assert ear.focals == expected
 
 
+class TestLatched:
+    def test_camera_info_of_before_the_node_began(self, world):
+        """A driver that says it once, transient local."""
+        see = world.see
+        see.node.destroy_publisher(see.infos)
+        infos = see.node.create_publisher(CameraInfo, "/camera/camera_info", LATCHED)
+        infos.publish(camera_info_message(see.header(), camera(50.0)))
+        ear = world.ear()
+        see.until(lambda: see.images.get_subscription_count())
+        for _ in range(10):
+            see.images.publish(image_message(see.header(), SMALL))
+            ear.spin()
+        assert ear.focals[-1] == 50.0
+        assert ear.cameras.changes == 0
+        assert not any("QoS" in line for line in ear.said)
+
+    def test_nobody_is_asked_for_what_is_not_kept(self, world):
+        misfits = []
+        events = PublisherEventCallbacks(incompatible_qos=misfits.append)
+        see = world.see
+        see.node.create_publisher(CameraInfo, "/camera/camera_info", 1, event_callbacks=events)
+        ear = world.ear()
+        see.until(lambda: see.images.get_subscription_count())
+        for _ in range(5):
+            see.images.publish(image_message(see.header(), SMALL))
+            ear.spin()
+            see.rest(0.1)
+        assert ear.focals and not misfits
+        assert not any("QoS" in line for line in ear.said)
+
+
 class TestProblems:
     def test_a_mismatch_ends_with_the_camera_that_has_it(self, world):
         sensor = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -112,6 +147,14 @@ class TestProblems:
         ear.until(lambda: not ear.problems.current)
         assert ear.said[-1] == "qos of /camera/image_raw: well again"
 
+    def test_the_advice_of_a_mismatch_can_be_followed(self, world):
+        """Whatever policy it is about: the parameter that it names is there."""
+        latched = "qos_overrides./camera/camera_info.subscription.durability"
+        ear = world.ear("-p", f"{latched}:=transient_local")
+        ear.until(lambda: ear.said)
+        assert latched in ear.said[0] and "durability doesn't fit" in ear.said[0]
+        assert ear.node.get_parameter(latched).value == "transient_local"
+
     def test_a_message_that_failed_is_forgiven_with_the_next(self, world):
         ear = world.ear()
         world.see.ready()
@@ -122,3 +165,23 @@ class TestProblems:
         ear.node.get_clock = clock
         world.see.images.publish(image_message(world.see.header(), SMALL))
         ear.until(lambda: "messages on /camera/image_raw" not in ear.problems.current)
+
+
+class TestSwitches:
+    def settings(self, world, *values):
+        arguments = [part for value in values for part in ("-p", value)]
+        context = world.see.node.context
+        node = rclpy.create_node("ear", context=context, cli_args=["--ros-args", *arguments])
+        try:
+            return Parameters(node).settings
+        finally:
+            node.destroy_node()
+
+    def test_on_and_off_as_yaml_has_them(self, world):
+        settings = self.settings(world, "second_look:=off", "fuse:=on")
+        assert (settings.second_look, settings.fuse) == ("off", "on")
+        assert self.settings(world, "second_look:=thorough").second_look == "thorough"
+
+    def test_other_types_are_refused_with_a_line(self, world):
+        with pytest.raises(UsageError, match=r"^second_look 3: .*'off'$"):
+            self.settings(world, "second_look:=3")
