@@ -27,6 +27,7 @@ from launch_ros.substitutions import FindPackageShare
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 
 SHARE = FindPackageShare("mpmesh_ros")
+IMAGE = "/camera/image_raw"
 CAMERA_FRAME, ROBOT_FRAME = "camera_optical_frame", "base_link"
 CAMERA_HEIGHT, CAMERA_TILT = 1.25, math.radians(3.2)  # of the clip [m], downwards [rad]
 ARGUMENTS = {
@@ -36,7 +37,7 @@ ARGUMENTS = {
         "topics of a camera that is running",
     ),
     "topic": ("", "image topic of a bag that has several"),
-    "image": ("/camera/image_raw", "image topic, for source:=topics"),
+    "image": (IMAGE, "image topic, for source:=topics"),
     "camera_info": ("", "camera_info topic, for source:=topics; empty: the one beside the image"),
     "loop": ("true", "begin again at the end"),
     "rviz": ("true", "show everything in RViz"),
@@ -62,7 +63,7 @@ def _actions(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     actions = [] if live else [_pictures(_source_parameters(context)), _camera_transform()]
     actions.append(_people(chosen, live, ROBOT_FRAME if nav else ""))
     if _is_true(context, "rviz"):
-        actions.append(_rviz(chosen["fixed_frame"]))
+        actions.append(_rviz(chosen["fixed_frame"], _camera_remapping(context)))
     return [*actions, *(_navigation() if nav else [])]
 
 
@@ -86,7 +87,7 @@ def _pictures(parameters: dict[str, bool | str]) -> Node:
         package="mpmesh_ros",
         executable="picture_source",
         parameters=[parameters],
-        remappings=[("image", "/camera/image_raw"), ("camera_info", "/camera/camera_info")],
+        remappings=[("image", IMAGE), ("camera_info", "/camera/camera_info")],
         output="screen",
         emulate_tty=True,
         sigterm_timeout="15",  # to unload the networks takes a while on a busy machine
@@ -108,7 +109,7 @@ def _camera_transform() -> Node:
 
 def _people(chosen: dict[str, str], live: bool, navigation_frame: str) -> IncludeLaunchDescription:
     arguments = {name: chosen[name] for name in ("backend", "log_level")}
-    arguments["image"] = chosen["image"] if live else "/camera/image_raw"
+    arguments["image"] = chosen["image"] if live else IMAGE
     arguments["camera_info"] = chosen["camera_info"] if live else ""
     arguments["navigation_frame"] = navigation_frame
     path = PathJoinSubstitution([SHARE, "launch", "mpmesh.launch.py"])
@@ -117,14 +118,25 @@ def _people(chosen: dict[str, str], live: bool, navigation_frame: str) -> Includ
     )
 
 
-def _rviz(fixed_frame: str) -> LaunchDescriptionEntity:
+def _camera_remapping(context: LaunchContext) -> list[tuple[str, str]]:
+    """RViz's configuration names one image topic, that of our own pictures."""
+    chosen = context.launch_configurations
+    return [(IMAGE, chosen["image"])] if chosen["source"] == "topics" else []
+
+
+def _rviz(fixed_frame: str, remappings: list[tuple[str, str]]) -> LaunchDescriptionEntity:
     if not _installed("rviz2"):
         return LogInfo(
             msg="rviz2 isn't installed, so nothing is shown: apt install ros-$ROS_DISTRO-rviz2; "
             "rviz:=false silences this. People: ros2 topic echo /mpmesh/people"
         )
     config = PathJoinSubstitution([SHARE, "rviz", "mpmesh.rviz"])
-    return Node(package="rviz2", executable="rviz2", arguments=["-d", config, "-f", fixed_frame])
+    return Node(
+        package="rviz2",
+        executable="rviz2",
+        arguments=["-d", config, "-f", fixed_frame],
+        remappings=remappings,
+    )
 
 
 def _navigation() -> list[LaunchDescriptionEntity]:

@@ -10,6 +10,7 @@ from launch.conditions import IfCondition
 from launch.substitutions import PathJoinSubstitution
 from launch_ros.actions import Node
 from launch_ros.substitutions import FindPackageShare
+from launch_ros.utilities import prefix_namespace
 
 from launch import LaunchContext, LaunchDescription, LaunchDescriptionEntity
 
@@ -56,6 +57,13 @@ def _parameters(context: LaunchContext) -> dict[str, bool | str]:
     return parameters
 
 
+def _logger(context: LaunchContext) -> str:
+    """The node's logger is called after its namespace, too, with dots."""
+    chosen = context.launch_configurations
+    space = prefix_namespace(chosen.get("ros_namespace"), chosen["namespace"]) or ""
+    return ".".join([*space.strip("/").split("/"), "mpmesh"]).lstrip(".")
+
+
 def _node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     chosen, parameters = context.launch_configurations, _parameters(context)
     topics = {name: chosen[name] for name in ("image", "camera_info", "depth") if chosen[name]}
@@ -68,7 +76,7 @@ def _node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
             namespace=chosen["namespace"],
             parameters=[chosen["params_file"], *([parameters] if parameters else [])],
             remappings=list(topics.items()),
-            arguments=["--ros-args", "--log-level", f"mpmesh:={chosen['log_level']}"],
+            arguments=["--ros-args", "--log-level", f"{_logger(context)}:={chosen['log_level']}"],
             output="screen",
             emulate_tty=True,
             sigterm_timeout="15",  # to unload the networks takes a while on a busy machine

@@ -7,7 +7,9 @@ import pytest
 
 pytest.importorskip("launch_ros", reason="ROS 2 isn't sourced")
 
+import rclpy
 from launch.conditions import InvalidConditionExpressionError
+from rclpy.context import Context
 
 from launch import LaunchContext
 
@@ -42,3 +44,30 @@ class TestSwitches:
     def test_anything_else_is_refused(self):
         with pytest.raises(InvalidConditionExpressionError):
             called("demo.launch.py", "_actions", rviz="maybe")
+
+
+class TestLogLevel:
+    @pytest.mark.parametrize("space", ["", "left", "/robot/left", "robot/left/"])
+    def test_is_that_of_the_nodes_logger(self, space):
+        """As ROS itself names the logger of a node."""
+        context = Context()
+        rclpy.init(context=context)
+        node = rclpy.create_node("mpmesh", namespace=space.rstrip("/"), context=context)
+        expected = node.get_logger().name
+        node.destroy_node()
+        rclpy.shutdown(context=context)
+        assert called("mpmesh.launch.py", "_logger", namespace=space) == expected
+
+    def test_in_the_namespace_of_an_outer_launch_file(self):
+        chosen = {"ros_namespace": "/robot", "namespace": "left"}
+        assert called("mpmesh.launch.py", "_logger", **chosen) == "robot.left.mpmesh"
+
+
+class TestRviz:
+    def test_its_picture_is_that_of_the_camera(self):
+        """The shipped configuration names the topic of the demo."""
+        assert called("demo.launch.py", "_camera_remapping") == []
+        chosen = {"source": "topics", "image": "/camera/color/image_raw"}
+        assert called("demo.launch.py", "_camera_remapping", **chosen) == [
+            ("/camera/image_raw", "/camera/color/image_raw")
+        ]
