@@ -11,6 +11,7 @@ import threading
 import time
 from array import array
 from collections.abc import Iterator
+from itertools import takewhile
 
 import numpy as np
 import rclpy
@@ -50,7 +51,9 @@ class PictureSource(Node):
         Raises:
             MPMeshError: the source cannot be read.
         """
-        source = self._opened()
+        source = self._opened(ended)
+        if ended.is_set():
+            return
         period = 1.0 / (self._rate or source.fps or _STILL_RATE)
         due = time.monotonic()
         for frame in self._frames(source):
@@ -64,14 +67,15 @@ class PictureSource(Node):
             due = max(due + period, time.monotonic())
             self._publish(frame)
 
-    def _opened(self) -> Source:
+    def _opened(self, ended: threading.Event) -> Source:
         if self._source != CLIP:
             return open_source(self._source, self._topic or None)
         from mpmesh_core.training.synthetic.clip_source import ClipSource
         from mpmesh_core.training.synthetic.demo_clip import FPS, demo_clip
 
         self.get_logger().info("rendering a clip of people, which takes half a minute")
-        return ClipSource(list(demo_clip(frames=round(CLIP_SECONDS * FPS))), FPS)
+        scenes = demo_clip(frames=round(CLIP_SECONDS * FPS))
+        return ClipSource(list(takewhile(lambda _: not ended.is_set(), scenes)), FPS)
 
     def _frames(self, source: Source) -> Iterator[Frame | BadFrame]:
         """The source's frames, again and again where that is wanted.
