@@ -139,6 +139,10 @@ class Tracker:
         """Forget everybody; ids go on counting, or begin again."""
         self.state = TrackerState() if renumber else TrackerState(next_id=self.state.next_id)
 
+    def go_on_from(self, next_id: int) -> None:
+        """Forget everybody; ids go on where another tracker's ended."""
+        self.state = TrackerState(next_id=next_id)
+
 
 def step(
     state: TrackerState, result: FrameResult, config: TrackerConfig

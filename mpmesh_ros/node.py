@@ -67,6 +67,7 @@ class MpmeshNode(LifecycleNode):
         self._loaded: _Loaded | None = None
         self._worker: Worker[Picture] | None = None
         self._active = False
+        self._next_id = 1  # identities are never used twice, also when networks are loaded again
         self._failure = ""  # of the last transition
         self._diagnostics = Diagnostics(self, self._statistics, self._problems, self._situation)
         self.create_service(SetBool, "~/enable", self._on_enable)
@@ -111,8 +112,11 @@ class MpmeshNode(LifecycleNode):
         """Stop, say that nobody is there, let go of networks and topics."""
         self._stop()
         self._active = False
+        self._next_id = 1  # identities are never used twice, also when networks are loaded again
         self._failure = ""
         if self._loaded is not None:
+            tracker = self._loaded.estimator.pipeline.tracker
+            self._next_id = tracker.state.next_id if tracker is not None else self._next_id
             self._loaded.publishers.destroy()
             self._loaded = None
 
@@ -141,6 +145,8 @@ class MpmeshNode(LifecycleNode):
 
     def _load(self, settings: NodeSettings) -> _Loaded:
         pipeline = Pipeline(settings.pipeline)
+        if pipeline.tracker is not None:
+            pipeline.tracker.go_on_from(self._next_id)
         image, info = image_topic(self), camera_info_topic(self)
         cameras = CameraCache(
             info,
