@@ -65,16 +65,21 @@ def read_image(path: str | Path, upright: bool = True) -> Array:
         raise InputError(f"image {path} cannot be read: {error.strerror}") from None
 
 
-def decode_image(data: bytes, upright: bool = True) -> Array:
-    """Decode a picture file's content to (H, W, 3) uint8 RGB; `upright` as in `read_image`.
+def decode_image(data: bytes, upright: bool = True, remedy: str = "copy the file again") -> Array:
+    """Decode a picture file's content to (H, W, 3) uint8 RGB.
+
+    Args:
+        data: the content.
+        upright: as in `read_image`.
+        remedy: what to do about one that isn't whole.
 
     Raises:
         InputError: empty, cut off, or no picture.
     """
     if not data:
-        raise InputError("the file is empty")
+        raise InputError(f"empty; {remedy}")
     if _cut_off(data):
-        raise InputError("the file is cut off; copy it again")
+        raise InputError(f"cut off; {remedy}")
     buffer = np.frombuffer(data, np.uint8)
     try:
         with _quiet_decoders():

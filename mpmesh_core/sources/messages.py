@@ -85,8 +85,15 @@ def image_from_message(message: Any) -> Array:
 
 
 def image_from_compressed(message: Any) -> Array:
-    """Picture (H, W, 3) uint8 RGB of a sensor_msgs CompressedImage (JPEG, PNG, ...)."""
-    return decode_image(bytes(message.data))
+    """Picture (H, W, 3) uint8 RGB of a sensor_msgs CompressedImage (JPEG, PNG, ...).
+
+    Raises:
+        InputError: empty, cut off, or no picture.
+    """
+    try:
+        return decode_image(bytes(message.data), remedy="look at what sends it")
+    except InputError as error:
+        raise InputError(f"compressed image message {message.format!r}: {error}") from None
 
 
 def depth_from_message(message: Any) -> Array:

@@ -2,11 +2,12 @@
 
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 
 from mpmesh_core.errors import InputError
-from mpmesh_core.sources.messages import depth_from_message
+from mpmesh_core.sources.messages import depth_from_message, image_from_compressed
 from mpmesh_ros.depth_matcher import DepthMatcher
 from mpmesh_ros.pictures import FOREIGN_CLOCK_S, Picture, age_by_stamp
 
@@ -112,6 +113,16 @@ class TestDepthMatcher:
     def test_time_going_back(self):
         pairs, _ = self.match(("depth", 9.0), ("depth", 1.0), ("image", 1.0))
         assert pairs == [(1.0, 1.0)]
+
+
+class TestCompressed:
+    @pytest.mark.parametrize(("size", "fault"), [(0, "empty"), (40, "cut off"), (-9, "cut off")])
+    def test_an_error_names_the_message(self, size, fault):
+        _, data = cv2.imencode(".jpg", np.zeros((48, 64, 3), np.uint8))
+        broken = SimpleNamespace(format="jpeg", data=data.tobytes()[:size])
+        with pytest.raises(InputError, match=f"^compressed image message 'jpeg': {fault}") as error:
+            image_from_compressed(broken)
+        assert "file" not in str(error.value)
 
 
 class TestDepthFromMessage:
