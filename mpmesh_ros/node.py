@@ -112,7 +112,6 @@ class MpmeshNode(LifecycleNode):
         """Stop, say that nobody is there, let go of networks and topics."""
         self._stop()
         self._active = False
-        self._next_id = 1  # identities are never used twice, also when networks are loaded again
         self._failure = ""
         if self._loaded is not None:
             tracker = self._loaded.estimator.pipeline.tracker

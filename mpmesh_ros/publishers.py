@@ -66,8 +66,9 @@ class Publishers:
         picture = None
         if self._wanted("overlay"):
             picture = self._drawer.draw(estimate.image, estimate.result, estimate.camera)
-        self._last, self._last_at = estimate.header, time.monotonic()
+        self._last = estimate.header
         self._publish(MessageFrame(estimate.header, estimate.result, self._body, picture), settings)
+        self._last_at = time.monotonic()
 
     def publish_topology(self) -> None:
         """The body's triangles, for everybody who comes."""
