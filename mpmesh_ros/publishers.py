@@ -28,7 +28,8 @@ except ImportError:  # before Iron
     from rclpy.qos_event import PublisherEventCallbacks
 
 ALWAYS = "people"
-SILENCE_S = 1.5  # without a result, after which people are no longer there
+SILENCE_S = 1.5  # without a result, after which people are no longer there,
+LONGEST_PERIOD_S = 2.5  # or twice the time between two results, where it was no longer than this
 
 
 class Publishers:
@@ -59,6 +60,7 @@ class Publishers:
             self._navigation.open()
         self._last: Header | None = None  # of a picture whose people still stand
         self._last_at = 0.0  # when that was published [s]
+        self._period_s = 0.0  # between the last two
 
     def publish(self, estimate: Estimate, settings: NodeSettings) -> None:
         """The people of a picture, on every topic that somebody listens to."""
@@ -68,7 +70,9 @@ class Publishers:
             picture = self._drawer.draw(estimate.image, estimate.result, estimate.camera)
         self._last = estimate.header
         self._publish(MessageFrame(estimate.header, estimate.result, self._body, picture), settings)
-        self._last_at = time.monotonic()
+        now = time.monotonic()
+        self._period_s = now - self._last_at if self._last_at else 0.0
+        self._last_at = now
 
     def publish_topology(self) -> None:
         """The body's triangles, for everybody who comes."""
@@ -83,7 +87,8 @@ class Publishers:
 
     def watch(self, settings: NodeSettings) -> None:
         """Say once that nobody is there when no picture has told otherwise for a while."""
-        if time.monotonic() - self._last_at > SILENCE_S:
+        usual = 2.0 * self._period_s if self._period_s <= LONGEST_PERIOD_S else 0.0
+        if time.monotonic() - self._last_at > max(SILENCE_S, usual):
             self.publish_nobody(settings)
 
     def destroy(self) -> None:
