@@ -109,12 +109,14 @@ def _pairs(
         return []
     usable = _finite(found)
     if found.identity is not None:
-        rows = {int(found.identity[row]): row for row in np.flatnonzero(usable).tolist()}
-        return [
-            (person, rows[person.identity])
-            for person in people
-            if person.identity is not None and person.identity in rows
-        ]
+        pairs = []
+        for person in people:
+            rows = np.flatnonzero(usable & (found.identity == person.identity)).tolist()
+            if len(rows) > 1:
+                where = f"{record.sequence}/{record.number}"
+                raise InputError(f"{found.source}: person {person.identity} is twice in {where}")
+            pairs += [(person, row) for row in rows]
+        return pairs
     if record.camera is None:
         raise InputError(f"{record.sequence}: no camera, so nobody can be assigned in the picture")
     camera = record.camera
@@ -145,7 +147,7 @@ def _case(
         joints = compared_joints(regress_joints(vertices, regressor))
         values = [float(errors.mpjpe), float(errors.pa_mpjpe), float(errors.pve)]
     else:
-        joints = compared_joints(found.need_joints("h36m_rows")[row])
+        joints = compared_joints(_own_joints(found, regressor)[row])
         values = [float(mpjpe(joints, true_joints, None)), float(pa_mpjpe(joints, true_joints))]
         values.append(np.nan)
     pixels = [np.full((14, 2), np.nan)] * 2
@@ -160,6 +162,17 @@ def _case(
         parents=BONES,
         picture=partial(PictureReader().read, record.picture),
     )
+
+
+def _own_joints(found: Found, regressor: Array) -> Array:
+    if "h36m_rows" not in found.joints:
+        vertices = None if found.vertices is None else found.vertices.shape[1]
+        held = "no meshes" if vertices is None else f"meshes of {vertices} vertices"
+        raise InputError(
+            f"{found.source} gives {held}: SMPL's {regressor.shape[1]} vertices are compared, or "
+            "Human3.6M's joints, which a results.jsonl has"
+        )
+    return found.joints["h36m_rows"]
 
 
 def _untranslated(found: Found, row: int, truth: Array, regressor: Array) -> Array:

@@ -145,6 +145,32 @@ class TestThreedpw:
         assert report.figures["without prediction"] == 4
         assert report.figures["PA-MPJPE [mm]"] < 0.01 < report.figures["MPJPE [mm]"]
 
+    def test_a_person_twice_in_a_picture_is_refused(self, tmp_path: Path, smpl: Path) -> None:
+        truth = write_threedpw(tmp_path / "3DPW", smpl)
+        path, mesh = tmp_path / "mine.npz", truth["vertices"][1][1]
+        rows = {
+            "image": ["imageFiles/walk_00/image_00001.jpg"] * 3,
+            "vertices": np.stack([mesh, mesh * 1.1, mesh]),
+        }
+        np.savez(path, **rows, person=[1, 1, 0])
+        with pytest.raises(InputError, match=r"mine\.npz: person 1 is twice in walk_00/1"):
+            self.score(tmp_path, path)
+        # Somebody whom the truth doesn't know, or a row that says "not found", is no second one.
+        np.savez(path, **rows, person=[1, -1, -1])
+        assert self.score(tmp_path, path).figures["without prediction"] == 4
+        rows["vertices"][1] = np.nan
+        np.savez(path, **rows, person=[1, 1, 0])
+        assert self.score(tmp_path, path).figures["without prediction"] == 3
+
+    def test_meshes_of_another_body_say_how_many_vertices(self, tmp_path: Path, smpl: Path) -> None:
+        truth = write_threedpw(tmp_path / "3DPW", smpl)
+        count = truth["vertices"][0].shape[1]
+        vertices = [mesh[:, :50] for mesh in truth["vertices"]]
+        file = pickled(tmp_path / "walk_00.pkl", {"vertices": vertices})
+        wanted = rf"walk_00\.pkl gives meshes of 50 vertices: SMPL's {count} .* joints"
+        with pytest.raises(InputError, match=wanted):
+            self.score(tmp_path, file)
+
     def test_own_results_are_assigned_in_the_picture(self, tmp_path: Path, smpl: Path) -> None:
         truth = write_threedpw(tmp_path / "3DPW", smpl)
         rng = np.random.default_rng(0)

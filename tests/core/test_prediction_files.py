@@ -11,6 +11,7 @@ import pytest
 from scipy.io import savemat
 from set_samples import write_mupots
 
+from mpmesh_core.body import load_body
 from mpmesh_core.datasets.mupots import read_sequences
 from mpmesh_core.datasets.record import FrameRecord, Picture
 from mpmesh_core.errors import InputError, MPMeshError
@@ -61,8 +62,16 @@ class TestMat:
         words = np.full((1, 17, 3), "a", object)
         savemat(tmp_path / "preds_3d_kpt_mupots.mat", {"TS1_img_000000": words})
         savemat(tmp_path / "preds_2d_kpt_mupots.mat", {"TS1_img_000000": words})
-        with pytest.raises(InputError, match="TS1_img_000000 is no array of numbers"):
+        with pytest.raises(InputError, match="TS1_img_000000 is no array of real numbers"):
             open_predictions(tmp_path, "mupots")
+
+    def test_complex_numbers(self, tmp_path: Path) -> None:
+        path = write_mats(tmp_path, {"TS1_img_000000": np.ones((2, 17, 3)) + 1j})
+        with pytest.raises(
+            InputError, match="no array of real numbers but of complex128"
+        ) as caught:
+            open_predictions(path, "mupots")
+        one_line(caught, path)
 
 
 PERSON = {
@@ -99,6 +108,30 @@ class TestPickles:
             open_predictions(path, "agora")(RECORD)
         one_line(caught, path)
 
+    @pytest.mark.parametrize(
+        ("name", "rows"),
+        [
+            ("joints", np.ones((24, 1))),
+            ("joints", np.ones((20, 2))),
+            ("allSmplJoints3d", np.ones((24, 2))),
+        ],
+    )
+    def test_joints_of_another_shape(self, tmp_path: Path, name: str, rows: np.ndarray) -> None:
+        person = {**PERSON, name: rows}
+        path = self.write(tmp_path / "p.zip", {"ag_1_personId_0.pkl": person})
+        with pytest.raises(InputError, match=f"ag_1_personId_0.pkl: '{name}' must be") as caught:
+            open_predictions(path, "agora")(RECORD)
+        one_line(caught, path)
+
+    def test_parameters_of_another_skeleton(self, tmp_path: Path) -> None:
+        pose = {"global_orient": np.zeros(3), "body_pose": np.zeros(60)}
+        shape = {"betas": np.zeros(10), "transl": np.zeros(3)}
+        person = {"joints": np.ones((24, 2)), "params": pose | shape}
+        path = self.write(tmp_path / "p.zip", {"ag_1_personId_0.pkl": person})
+        with pytest.raises(InputError, match=r"ag_1_personId_0\.pkl: .*24 rotations") as caught:
+            open_predictions(path, "agora", load_body("open"))(RECORD)
+        one_line(caught, path)
+
     def test_bodies_of_two_kinds(self, tmp_path: Path) -> None:
         other = {**PERSON, "verts": np.ones((99, 3))}
         people = {"ag_1_personId_0.pkl": PERSON, "ag_1_personId_1.pkl": other}
@@ -133,6 +166,7 @@ class TestNpz:
             ({"image": ["a"], "vertices": np.full((1, 9, 3), "a")}, "'vertices' must hold numbers"),
             ({"image": ["a"], "betas": np.zeros((2, 10))}, "'betas' has 2 rows, 'image' 1"),
             ({"joints2d": np.zeros((1, 24, 2))}, "no 'image'"),
+            ({"image": [b"\xff\xfe"]}, "'image' holds no names of pictures"),
         ],
     )
     def test_arrays_that_cannot_be(self, tmp_path: Path, arrays: dict, what: str) -> None:
@@ -140,6 +174,14 @@ class TestNpz:
         np.savez(path, **arrays)
         with pytest.raises(InputError, match=what) as caught:
             open_predictions(path, "agora")
+        one_line(caught, path)
+
+    def test_poses_of_another_skeleton(self, tmp_path: Path) -> None:
+        path = tmp_path / "p.npz"
+        parameters = {"pose": np.zeros((1, 70)), "betas": np.zeros((1, 10))}
+        np.savez(path, image=["ag_1.png"], transl=np.zeros((1, 3)), **parameters)
+        with pytest.raises(InputError, match="24 rotations") as caught:
+            open_predictions(path, "agora", load_body("open"))(RECORD)
         one_line(caught, path)
 
     def test_a_single_array_of_that_name(self, tmp_path: Path) -> None:

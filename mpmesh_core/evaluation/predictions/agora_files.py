@@ -25,6 +25,8 @@ from mpmesh_core.evaluation.predictions.files import Pickles
 from mpmesh_core.evaluation.predictions.found import NOBODY, Found, frame_name
 from mpmesh_core.types import Array
 
+_COLUMNS = {"joints": (2, 3), "allSmplJoints3d": (3,)}
+
 
 class AgoraFiles:
     """People by picture.
@@ -69,6 +71,7 @@ class AgoraFiles:
             points={"smpl24": scale * points},
             boxes=scale * boxes,
             vertices=np.stack([vertices for _, _, vertices in people]),
+            source=self._pickles.source(names[0]),
         )
 
     def _person(self, name: str) -> tuple[Array, Array, Array]:
@@ -80,9 +83,9 @@ class AgoraFiles:
         if not meshed and "params" not in content:
             raise InputError(f"{source} has neither 'params' nor 'allSmplJoints3d' and 'verts'")
         with refusing(f"{source} is not of AGORA's format"):
-            points = _rows(content["joints"], source, "joints")[:, :2]
+            points = _rows(content, source, "joints")[:, :2]
             if meshed:
-                joints = _rows(content["allSmplJoints3d"], source, "allSmplJoints3d")
+                joints = _rows(content, source, "allSmplJoints3d")
                 vertices = np.asarray(content["verts"], np.float64).reshape(-1, 3)
             else:
                 joints, vertices = self._posed(content, source)
@@ -103,13 +106,14 @@ class AgoraFiles:
         ]
         rotations = np.concatenate(pose)[None]
         joints, vertices = pose_bodies(
-            self._body, rotations, parameters["betas"], parameters["transl"]
+            self._body, rotations, parameters["betas"], parameters["transl"], source
         )
         return joints[0], vertices[0]
 
 
-def _rows(values: Any, source: str, name: str) -> Array:
-    rows = np.squeeze(np.asarray(values, np.float64))
-    if rows.ndim != 2 or len(rows) < JOINTS:
-        raise InputError(f"{source}: '{name}' must have {JOINTS} rows or more, got {rows.shape}")
+def _rows(content: dict[str, Any], source: str, name: str) -> Array:
+    rows, columns = np.squeeze(np.asarray(content[name], np.float64)), _COLUMNS[name]
+    if rows.ndim != 2 or len(rows) < JOINTS or rows.shape[1] not in columns:
+        wanted = f"({JOINTS} or more, {' or '.join(map(str, columns))})"
+        raise InputError(f"{source}: '{name}' must be {wanted}, got {rows.shape}")
     return rows

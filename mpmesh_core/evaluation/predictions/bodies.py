@@ -12,7 +12,7 @@ from mpmesh_core.types import Array
 
 
 def pose_bodies(
-    body: BodyModel | None, rotations: Array, betas: Array, transl: Array
+    body: BodyModel | None, rotations: Array, betas: Array, transl: Array, source: str
 ) -> tuple[Array, Array]:
     """Joints and vertices of N bodies.
 
@@ -21,6 +21,7 @@ def pose_bodies(
         rotations: (N, 24, 3, 3), or axis-angle (N, 72) or (N, 24, 3).
         betas: (N, B); the first ten count.
         transl: (N, 3) [m].
+        source: what a complaint calls the file that they are from.
 
     Returns:
         Joints (N, 24, 3) and vertices (N, V, 3) [m], float64.
@@ -30,7 +31,7 @@ def pose_bodies(
         InputError: numbers of other shapes.
     """
     if body is None:
-        raise UsageError("the predictions are SMPL parameters: give their body with --body smpl")
+        raise UsageError(f"{source} holds SMPL parameters: give their body with --body smpl")
     count = len(rotations)
     matrices = np.asarray(rotations, np.float64)
     if matrices.size == count * 72:
@@ -40,7 +41,9 @@ def pose_bodies(
         turned = Rotation.from_rotvec(np.where(known[:, None], vectors, 0.0)).as_matrix()
         matrices = np.where(known[:, None, None], turned, np.nan)
     if matrices.size != count * 216 or np.size(betas) < 10 * count or np.size(transl) != 3 * count:
-        raise InputError("SMPL parameters need 24 rotations, 10 betas and a translation each")
+        raise InputError(
+            f"{source}: SMPL parameters need 24 rotations, 10 betas and a translation a person"
+        )
     like = body.v_template
     with torch.inference_mode():
         posed = body(

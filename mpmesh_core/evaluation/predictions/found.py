@@ -42,6 +42,7 @@ class Found:
     vertices: Array | None = None  # (P, V, 3) [m]
     transl: Array | None = None  # (P, 3) [m] SMPL translation that the vertices contain
     identity: Array | None = None  # (P,) int64, whom of the truth each is meant to be
+    source: str = "the method"  # what a complaint calls it: the file, where it comes from one
 
     def need_joints(self, convention: str) -> Array:
         """Joints (P, J, 3) [m].
@@ -50,7 +51,7 @@ class Found:
             InputError: the method gave none of this convention.
         """
         if convention not in self.joints:
-            raise InputError(f"the predictions hold no {convention} joints in 3D")
+            raise InputError(f"{self.source} gives no {convention} joints in 3D")
         return self.joints[convention]
 
     def need_points(self, convention: str) -> Array:
@@ -60,7 +61,7 @@ class Found:
             InputError: the method gave none of this convention.
         """
         if convention not in self.points:
-            raise InputError(f"the predictions hold no {convention} joints in 2D")
+            raise InputError(f"{self.source} gives no {convention} joints in 2D")
         return self.points[convention]
 
     def need_vertices(self) -> Array:
@@ -70,7 +71,7 @@ class Found:
             InputError: the method gave none.
         """
         if self.vertices is None:
-            raise InputError("the predictions hold no meshes, and no SMPL parameters")
+            raise InputError(f"{self.source} gives no meshes, and no SMPL parameters")
         return self.vertices
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from mpmesh_core.datasets.record import FrameRecord
-from mpmesh_core.errors import InputError, MissingFileError, refusing
+from mpmesh_core.errors import InputError, MissingFileError
 from mpmesh_core.evaluation.predictions.files import read_mat
 from mpmesh_core.evaluation.predictions.found import NOBODY, Found
 from mpmesh_core.types import Array
@@ -39,6 +39,7 @@ class MupotsFiles:
                     f"{file} does not exist: MuPoTS-3D's predictions are two files with 3d and 2d "
                     "in their names, side by side"
                 )
+        self._path = solid
         self._joints, self._points = _people(solid, 3), _people(flat, 2)
         for name, joints in self._joints.items():
             if len(self._points.get(name, ())) != len(joints):
@@ -55,7 +56,12 @@ class MupotsFiles:
         if name not in self._joints:
             return NOBODY
         joints = self._joints[name]
-        return Found(len(joints), {"mpi17": joints / 1000}, {"mpi17": self._points[name]})
+        return Found(
+            count=len(joints),
+            joints={"mpi17": joints / 1000},
+            points={"mpi17": self._points[name]},
+            source=str(self._path),
+        )
 
 
 def _people(path: Path, size: int) -> dict[str, Array]:
@@ -77,5 +83,6 @@ def _points(values: Any, size: int, source: str) -> Array:
         points = points[None]
     if points.ndim != 3 or points.shape[1] != 17 or points.shape[2] < size:
         raise InputError(f"{source} must have shape (P, 17, {size}), got {points.shape}")
-    with refusing(f"{source} is no array of numbers"):
-        return points[..., :size].astype(np.float64)
+    if points.dtype.kind not in "fiu":
+        raise InputError(f"{source} is no array of real numbers but of {points.dtype}")
+    return points[..., :size].astype(np.float64)

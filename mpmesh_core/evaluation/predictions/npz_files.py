@@ -53,9 +53,10 @@ class NpzRows:
         if "coords3d_pred_world" in self._arrays:
             self._arrays["joints3d"] = self._arrays.pop("coords3d_pred_world").astype(float) / 1000
         self._rows: dict[str, list[int]] = defaultdict(list)
-        for row, name in enumerate(names.tolist()):
-            text = name.decode() if isinstance(name, bytes) else str(name)
-            self._rows[frame_name(dataset, text)].append(row)
+        with refusing(f"{path}: 'image' holds no names of pictures"):
+            for row, name in enumerate(names.tolist()):
+                text = name.decode() if isinstance(name, bytes) else str(name)
+                self._rows[frame_name(dataset, text)].append(row)
 
     @property
     def frames(self) -> set[str]:
@@ -71,7 +72,7 @@ class NpzRows:
         joints, vertices = {}, arrays.get("vertices")
         if "pose" in arrays and vertices is None:
             parts = (self._array(arrays, name) for name in ("pose", "betas", "transl"))
-            joints["smpl24"], vertices = pose_bodies(self._body, *parts)
+            joints["smpl24"], vertices = pose_bodies(self._body, *parts, str(self._path))
         if "joints3d" in arrays:
             joints[self._convention("joints3d")] = arrays["joints3d"]
         points = {}
@@ -88,6 +89,7 @@ class NpzRows:
             vertices=vertices,
             transl=arrays.get("transl"),
             identity=arrays["person"].astype(np.int64) if "person" in arrays else None,
+            source=str(self._path),
         )
 
     def _array(self, arrays: dict[str, Array], name: str) -> Array:

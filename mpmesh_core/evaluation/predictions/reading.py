@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -74,7 +75,8 @@ class Results:
         # The file doesn't name its lens model; the sets' own pictures have no distortion.
         pinhole = Camera(result.K, np.zeros(0), "none", result.width, result.height)
         self._check_body(result)
-        return found_people(result.people, None if result.D.any() else pinhole, self._body)
+        found = found_people(result.people, None if result.D.any() else pinhole, self._body)
+        return replace(found, source=str(self._path))
 
     def _check_body(self, result: FrameResult) -> None:
         """Betas mean something else on another body, and the file doesn't say whose they are."""
@@ -82,7 +84,9 @@ class Results:
             return
         person = result.people[0]
         pose = np.concatenate([person.global_orient, person.body_pose])
-        joints, _ = pose_bodies(self._body, pose[None], person.betas[None], person.transl[None])
+        joints, _ = pose_bodies(
+            self._body, pose[None], person.betas[None], person.transl[None], str(self._path)
+        )
         if np.abs(joints[0] - person.joints).max() > SAME_BODY:
             raise InputError(
                 f"{self._path}: the joints are not those of the body '{self._body.name}' with "

@@ -74,19 +74,19 @@ class ThreedpwFiles:
             ]
             if not there:
                 return NOBODY
-            vertices = self._vertices(content, there, record.number)
+            vertices = self._vertices(name, content, there, record.number)
             transl = None if "vertices" in content else np.zeros((len(there), 3))
         identity = np.array(there, np.int64)
-        return Found(len(there), vertices=vertices, transl=transl, identity=identity)
+        return Found(len(there), vertices=vertices, transl=transl, identity=identity, source=name)
 
-    def _vertices(self, content: dict[str, Any], people: list[int], frame: int) -> Array:
+    def _vertices(self, name: str, content: dict[str, Any], people: list[int], frame: int) -> Array:
         if "vertices" in content:
             rows = [np.asarray(content["vertices"][person][frame], np.float64) for person in people]
             return np.stack(rows).reshape(len(people), -1, 3)
         poses = np.stack([np.asarray(content["poses"][p][frame], np.float64) for p in people])
         shapes = [np.asarray(content["betas"][person], np.float64) for person in people]
         betas = np.stack([(s[frame] if s.ndim == 2 else s)[:10] for s in shapes])
-        return pose_bodies(self._body, poses, betas, np.zeros((len(people), 3)))[1]
+        return pose_bodies(self._body, poses, betas, np.zeros((len(people), 3)), name)[1]
 
 
 def _main(content: dict[str, Any]) -> Any:

@@ -39,7 +39,7 @@ class SmplMeshes:
             self._bodies[label.gender] = load_body("smpl", label.gender)
         pose = np.concatenate([label.global_orient, label.body_pose])
         body = self._bodies[label.gender]
-        return pose_bodies(body, pose[None], label.betas[None], np.zeros((1, 3)))[1][0]
+        return pose_bodies(body, pose[None], label.betas[None], np.zeros((1, 3)), "a label")[1][0]
 
 
 def h36m_regressor(path: Path | None = None) -> Array:
