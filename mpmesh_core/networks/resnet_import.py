@@ -87,9 +87,8 @@ def import_backbone(path: Path, kind: Kind) -> tuple[SkeletonNetwork, ImportRepo
         network = SkeletonNetwork(SkeletonConfig(variant="paper", backbone=layout))
     assert isinstance(network.backbone, ResNet)
     report = _fill(network.backbone, state, kind)
-    for name, value in network.backbone.state_dict().items():
-        if not value.isfinite().all():
-            raise WeightsError(f"{path}: what goes into {name} holds NaN or infinity")
+    for name in report.matched:
+        _check_values(path, name, state[name])
     return network.eval(), report
 
 
@@ -103,24 +102,54 @@ def read_state(path: Path) -> dict[str, Tensor]:
         raise MissingFileError(f"no weights file {path}: check the path")
     try:
         if zipfile.is_zipfile(path):
-            with zipfile.ZipFile(path) as archive:
-                size = sum(item.file_size for item in archive.infolist())
-            if size > path.stat().st_size:  # PyTorch stores tensors as they are
-                raise WeightsError(
-                    f"{path} is a compressed archive, no PyTorch checkpoint: unpack it first"
-                )
+            _check_archive(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about what the error says, or what doesn't matter
             content = torch.load(path, map_location="cpu", weights_only=True)
     except WeightsError:
         raise
     except _UNREADABLE as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise WeightsError(f"{path} is no readable PyTorch checkpoint ({reason})") from None
+        lines = [] if isinstance(error, KeyError) else str(error).splitlines()  # a key says nothing
+        reason = f" ({lines[0][:120]})" if lines else ""
+        raise WeightsError(f"{path} is no readable PyTorch checkpoint{reason}") from None
     for wrapper in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
     return _named_tensors(path, content)
+
+
+def _check_archive(path: Path) -> None:
+    """PyTorch stores tensors as they are, with checksums that it does not look at.
+
+    Raises:
+        WeightsError: compressed, or changed since it was written.
+    """
+    with zipfile.ZipFile(path) as archive:
+        items = archive.infolist()
+        packed = any(item.compress_type != zipfile.ZIP_STORED for item in items)
+        if packed or sum(item.file_size for item in items) > path.stat().st_size:
+            raise WeightsError(
+                f"{path} is a compressed archive, no PyTorch checkpoint: unpack it first"
+            )
+        broken = archive.testzip()
+    if broken is not None:
+        raise WeightsError(f"{path} is damaged: {broken} has another checksum; get the file anew")
+
+
+def _check_values(path: Path, name: str, value: Tensor) -> None:
+    """What a tensor of a trained network holds.
+
+    Raises:
+        WeightsError: something else.
+    """
+    if name.endswith(_COUNTER):
+        return
+    if not value.is_floating_point():
+        raise WeightsError(f"{path}: {name} holds {value.dtype}, not floating-point numbers")
+    if not value.float().isfinite().all():
+        raise WeightsError(f"{path}: {name} holds NaN or infinity")
+    if name.endswith("running_var") and (value < 0).any():
+        raise WeightsError(f"{path}: {name} holds variances below 0")
 
 
 def _named_tensors(path: Path, content: Any) -> dict[str, Tensor]:

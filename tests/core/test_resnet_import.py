@@ -221,11 +221,27 @@ class TestWrongFiles:
         with pytest.raises(WeightsError, match=message):
             import_backbone(path, kind)
 
-    def test_not_finite(self, reference: Reference, tmp_path: Path) -> None:
-        state = dict(reference.state_dict())
-        state["layer4.2.bn3.bias"] = torch.full((2048,), torch.nan)
-        with pytest.raises(WeightsError, match="NaN"):
+    @pytest.mark.parametrize(
+        ("name", "value", "what"),
+        [
+            ("layer4.2.bn3.bias", torch.full((2048,), torch.nan), "NaN"),
+            ("bn1.running_mean", torch.full((64,), -torch.inf), "NaN or infinity"),
+            ("bn1.bias", torch.full((64,), 1e300, dtype=torch.float64), "NaN or infinity"),
+            ("bn1.running_var", -torch.ones(64), "below 0"),
+            ("conv1.weight", torch.zeros(64, 3, 7, 7, dtype=torch.int32), "torch.int32"),
+        ],
+    )
+    def test_values_that_nobody_trained(
+        self, reference: Reference, tmp_path: Path, name: str, value: Tensor, what: str
+    ) -> None:
+        state = dict(reference.state_dict()) | {name: value}
+        with pytest.raises(WeightsError, match=rf"w\.pth: {name} holds .*{what}"):
             import_backbone(saved(state, tmp_path / "w.pth"), "resnet50")
+
+    def test_text(self, tmp_path: Path) -> None:
+        (tmp_path / "w.pth").write_text("hello\n")
+        with pytest.raises(WeightsError, match=r"w\.pth is no readable PyTorch checkpoint$"):
+            read_state(tmp_path / "w.pth")
 
     def test_no_file_and_no_kind(self, tmp_path: Path) -> None:
         with pytest.raises(MissingFileError, match=r"absent\.pth"):
@@ -259,13 +275,22 @@ class TestWrongFiles:
         with pytest.raises(WeightsError, match="compressed archive"):
             read_state(path)
 
+    def test_a_flipped_bit_in_a_tensor(self, tmp_path: Path) -> None:
+        path = saved({"conv1.weight": torch.ones(64, 3, 7, 7)}, tmp_path / "w.pth")
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+        with pytest.raises(WeightsError, match=r"w\.pth is damaged: .*checksum"):
+            read_state(path)
+
     @settings(max_examples=60, deadline=None)
     @given(data=st.data())
     def test_damaged_bytes_give_one_line(self, data, tmp_path_factory) -> None:
         buffer = io.BytesIO()
         legacy = data.draw(st.booleans())
+        written = torch.arange(6.0).reshape(2, 3)
         torch.save(
-            {"conv1.weight": torch.zeros(2, 3)},
+            {"conv1.weight": written},
             buffer,
             _use_new_zipfile_serialization=not legacy,
         )
@@ -281,3 +306,5 @@ class TestWrongFiles:
             assert "\n" not in str(error)
         else:
             assert all(torch.is_tensor(value) for value in state.values())
+            # Archives have checksums, files of the older format do not.
+            assert legacy or torch.equal(state["conv1.weight"], written)
