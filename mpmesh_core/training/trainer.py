@@ -6,8 +6,9 @@ on machines whose speed nobody knows. Subclasses say what is trained, on what, a
 
 Whatever is random depends on seed, step and rank only, so a run that was killed goes on with the
 curve that it would have had. On several devices (also those that torchrun starts) each takes its
-part of one large batch, and losses are means over all of it; only batch norms see their own part,
-unless they are synchronised or frozen.
+part of one large batch, and losses are means over all of it. What differs from one device: batch
+norms see their own part, unless they are synchronised or frozen, and masks of the refiner, real
+poses and noise of crops cut on the device are drawn for that part, without knowing the others'.
 """
 
 from __future__ import annotations
@@ -120,7 +121,7 @@ class Trainer(ABC, Generic[Config, Batch]):
         self.model, self.optimizer = self.fabric.setup(self.training_module(), optimizer)
         self.step, self.elapsed, self._saved = 0, 0.0, -1
         self._terms: list[str] = []  # names of the loss terms
-        self._recent: list[Tensor] = []  # their values, a row a step, since the last log
+        self._recent: list[Tensor] = []  # this device's values, a row a step, since the last log
         self.folder = Path(config.output)
         self.prepare()
         self._resume()
@@ -243,6 +244,7 @@ class Trainer(ABC, Generic[Config, Batch]):
 
     def save(self) -> None:
         """Scores and checkpoints of the averaged weights, and last the state to resume from."""
+        recent = self._shared(torch.stack(self._recent)).unbind() if self._recent else ()
         if self._curve is not None:
             scores = self.validate()
             for path, network in self.checkpoints().items():
@@ -258,7 +260,7 @@ class Trainer(ABC, Generic[Config, Batch]):
             state: dict[str, Any] = {"step": self.step, "elapsed": self.elapsed}
             state |= {name: part.state_dict() for name, part in self._state_parts().items()}
             scratch = self.folder / "state.pt.partial"
-            torch.save(state | {"terms": self._terms, "recent": self._recent}, scratch)
+            torch.save(state | {"terms": self._terms, "recent": list(recent)}, scratch)
             scratch.replace(self.folder / "state.pt")
         self._saved = self.step
         self.fabric.barrier()
@@ -278,11 +280,15 @@ class Trainer(ABC, Generic[Config, Batch]):
             self._recent = state["recent"] if self._terms else []
             self._saved = self.step
 
+    def _shared(self, values: Tensor) -> Tensor:
+        """Means over all devices."""
+        return torch.as_tensor(self.fabric.all_reduce(values))
+
     def _log(self) -> None:
         """Means since the last line, over all devices."""
-        means = self.fabric.all_reduce(torch.stack(self._recent).mean(0))
+        means = self._shared(torch.stack(self._recent).mean(0))
         row: dict[str, float] = {"step": self.step, "seconds": round(self.elapsed, 1)}
-        row |= {k: round(v, 5) for k, v in zip(self._terms, torch.as_tensor(means).tolist())}
+        row |= {k: round(v, 5) for k, v in zip(self._terms, means.tolist())}
         self._recent = []
         if self._curve is not None:
             self._curve.add(row)

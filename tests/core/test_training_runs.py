@@ -200,6 +200,31 @@ class TestProcesses:
             for mine, other in zip(found, expected):
                 assert mine == pytest.approx(other, rel=2e-3, abs=1e-4), name
 
+    def test_two_resume_with_the_curve_of_a_whole_run(self, cache: Path, tmp_path: Path) -> None:
+        """Stopped in the middle of a line of the curve, with unlike people in each process."""
+        worker = tmp_path / "worker.py"
+        worker.write_text(
+            "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[1])\n"
+            "from test_training_runs import RefinerTrainer, refiner_training\n"
+            "for folder, stops in (('whole', (None,)), ('stopped', (5, None))):\n"
+            "    config = refiner_training(\n"
+            "        Path(sys.argv[2]) / folder, Path(sys.argv[3]), batch=4, steps=9,\n"
+            "        log_every=3, save_every=4,\n"
+            "    )\n"
+            "    for stop in stops:\n"
+            "        RefinerTrainer(config).run(stop_at=stop)\n"
+        )
+        child = python(
+            "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2",
+            *map(str, (worker, HERE, tmp_path, cache)),
+        )  # fmt: skip
+        text = child.communicate(timeout=300)[0]
+        assert child.returncode == 0, text
+        expected, found = curve(tmp_path / "whole"), curve(tmp_path / "stopped")
+        assert [row["step"] for row in found] == [row["step"] for row in expected] == [3, 6, 9]
+        for mine, other in zip(found, expected):
+            assert mine == pytest.approx(other, rel=1e-4, abs=2e-5)
+
 
 class Patches(nn.Module):
     """A backbone of two layers, in place of one that takes seconds a step."""
