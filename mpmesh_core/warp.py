@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from mpmesh_core.camera import Camera
 from mpmesh_core.checks import check_shapes
 from mpmesh_core.constants import constant
-from mpmesh_core.crop import CropCameras, crop_rays, deepest_level, pyramid_levels
+from mpmesh_core.crop import CropCameras, deepest_level, pyramid_levels
 
 _LENS_STEP = 8  # [crop px] between the points that go through a lens model exactly
 _FAR = 3e4  # [px], outside any image
@@ -40,12 +40,12 @@ def warp_crops(picture: Tensor, camera: Camera, crops: CropCameras) -> Tensor:
     check_shapes(picture=(picture, (camera.height, camera.width, 3)))
     level = pyramid_levels(camera, crops).float().nan_to_num().view(-1, 1, 1, 1)
     pixels, starts = _pyramid(picture, deepest_level(camera))
-    start = constant(starts, torch.int64, picture.device)[level.long()].squeeze(-1)
+    start = constant(starts, torch.int32, picture.device)[level.long()].squeeze(-1)
     steps, sides = _on_level(_image_points(camera, crops), level, camera)
     corner = (steps / _FRACTIONS).floor()
     share = steps / _FRACTIONS - corner  # of the pixel after the corner
-    x, y = corner.long().unbind(-1)
-    width, height = torch.where(crops.ok.view(-1, 1, 1, 1), sides, 0).long().unbind(-1)
+    x, y = corner.int().unbind(-1)
+    width, height = torch.where(crops.ok.view(-1, 1, 1, 1), sides, 0).int().unbind(-1)
     warped = share.new_zeros(())
     for right, down in product((0, 1), repeat=2):
         u, v = x + right, y + down
@@ -96,9 +96,12 @@ def _through_lens(
     Far away where the lens model ends.
     """
     at = start + step * torch.arange(cells, dtype=crops.K.dtype, device=crops.K.device)
-    points = torch.stack(torch.meshgrid(at, at, indexing="xy"), dim=-1).flatten(0, 1)
-    rays = crop_rays(points[None], crops)
+    K, (right, down, ahead) = crops.K, crops.R_crop_cam[:, None].unbind(2)
+    # What `crop_rays` gives, as sums: (N, cells, 3) along a row, and down a column.
+    across = ((at - K[:, :1, 2]) / K[:, 0, :1])[..., None] * right + ahead
+    below = ((at - K[:, 1:2, 2]) / K[:, 1, 1:2])[..., None] * down
+    rays = across[:, None] + below[:, :, None]
     px = camera.project(rays).clamp(-_FAR, _FAR)
     if camera.model != "none":  # what is behind a camera without lens lies far outside anyway
         px = torch.where(camera.in_view(rays)[..., None], px, -_FAR)
-    return px.unflatten(1, (cells, cells))
+    return px
