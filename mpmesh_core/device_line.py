@@ -24,7 +24,7 @@ from mpmesh_core.deadline import Plan, nearest
 from mpmesh_core.detect import check_image
 from mpmesh_core.graphs import Graphs
 from mpmesh_core.tensor_detector import Found
-from mpmesh_core.transfer import Download, Shapes, Upload, pack, shapes_of
+from mpmesh_core.transfer import Download, Shapes, Upload, shapes_of
 from mpmesh_core.types import Array, Detections
 
 MOST_SIZES = 8  # of pictures that are kept in memory at once
@@ -32,25 +32,33 @@ REMEMBERED = 30  # frames: as many places as the most people in them needed
 
 Find = Callable[[Tensor], Found]
 People = Callable[[Tensor, Tensor, Camera, Plan], dict[str, Tensor]]
+Pack = Callable[[dict[str, Tensor]], Tensor]
 
 
 class DeviceLine:
     """Numbers of the people of one image after another."""
 
     def __init__(
-        self, find: Find, people: People, device: torch.device, max_people: int, clock: StageClock
+        self,
+        find: Find,
+        people: People,
+        pack: Pack,
+        device: torch.device,
+        max_people: int,
+        clock: StageClock,
     ) -> None:
-        """Take the two parts of the line.
+        """Take the parts of the line.
 
         Args:
             find: picture (H, W, 3) uint8 on the device to `max_people` places.
             people: picture, boxes (P, 4) [px] (NaN where nobody is), camera and plan to fields
                 (P, ...).
-            device: where both work.
+            pack: `transfer.pack`, or a step that does the same.
+            device: where they work.
             max_people: the most places.
             clock: times their stages.
         """
-        self._find, self._people, self._clock = find, people, clock
+        self._find, self._people, self._pack, self._clock = find, people, pack, clock
         self._max_people = max_people
         self._upload, self._download = Upload(device), Download(device)
         self._graphs = Graphs(device, clock)
@@ -160,7 +168,7 @@ class DeviceLine:
                 **self._people(picture, boxes, camera, plan),
             }
             self._shapes[key] = shapes_of(fields)
-            return pack(fields)
+            return self._pack(fields)
 
         return self._download(self._graphs.run(key, work), self._shapes[key])
 

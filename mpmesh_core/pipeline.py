@@ -39,6 +39,7 @@ from mpmesh_core.stages import load_keeper
 from mpmesh_core.tensor_detector import Found, TensorDetector
 from mpmesh_core.threads import one_thread
 from mpmesh_core.tracking import Tracker
+from mpmesh_core.transfer import pack
 from mpmesh_core.types import Array, FrameResult, Person
 
 
@@ -252,26 +253,24 @@ class Pipeline:
             plan: whether to refine and to compute vertices.
 
         Returns:
-            Fields of `people.describe`, maybe `vertices`, and (N,) bool `usable`, `finite` (the
-            skeleton network gave numbers) and `refined` (so did the refiner).
+            Fields of `steps.stand`, maybe `vertices`, and (N,) bool `refined` (the refiner gave
+            numbers).
         """
         seen = partial(self._step, camera_key(camera))  # steps that depend on the camera
         step = partial(self._step, None)
         crops, pixels = seen("crop", partial(steps.crop, camera), picture, boxes)
         read = partial(steps.read, self.skeleton, self._looks(), self.config.mirror, camera)
         crops, skeletons = seen("skeleton", read, picture, boxes, crops, pixels)
-        one_each, points = step("place", steps.place, boxes, skeletons, crops)
+        one_each, points, roots = step("place", steps.place, boxes, skeletons, crops)
         ik = step("ik", partial(steps.solve, self.body), points, skeletons)
-        rotations, betas, refined = ik.rotations, skeletons.betas, ik.ok
-        there = (one_each & crops.ok).unsqueeze(1)
-        roots = torch.where(there, points[:, 0], torch.nan)
+        rotations, refined = ik.rotations, ik.ok
         if self.refiner is not None and plan.refine:
             given = skeletons, rotations, roots, crops
             improve = partial(steps.refine, self.refiner, self.body, self.config.context)
             rotations, refined = step("refine", improve, *given)
         focal = float(camera.K[0, 0])
         stand_up = partial(steps.stand, self.body, camera, focal)
-        bodies, placed, fields = seen("body", stand_up, rotations, betas, skeletons, crops)
+        bodies, fields = seen("body", stand_up, rotations, skeletons, crops, one_each, ik.ok)
         if self._keeper is not None:
             with self._stage("keep"):
                 fields |= self._keeper(points, roots, ik.rotations, skeletons, crops, focal)
@@ -279,9 +278,7 @@ class Pipeline:
             with self._stage("mesh"):
                 pose = bodies.rotations, bodies.betas, bodies.transl
                 fields["vertices"] = self.body(*pose).vertices
-        usable = one_each & ik.ok & placed
-        finite = ik.ok & skeletons.points2d.isfinite().all(-1).all(-1)
-        return fields | {"usable": usable, "finite": finite, "refined": refined}
+        return fields | {"refined": refined}
 
     def _checked(self, numbers: dict[str, Array]) -> list[Person]:
         """People whose numbers can be used.
@@ -308,8 +305,8 @@ class Pipeline:
         """On a GPU everything up to the people's numbers is one piece."""
         if self.device.type == "cpu":
             return None
-        most = self.config.max_people
-        return DeviceLine(self._find, self._people, self.device, most, self._clock)
+        parts = self._find, self._people, partial(self._step, None, "pack", pack)
+        return DeviceLine(*parts, self.device, self.config.max_people, self._clock)
 
     def _find(self, picture: Tensor) -> Found:
         assert isinstance(self.detector, TensorDetector)

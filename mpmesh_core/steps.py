@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import torch
 from torch import Tensor
 
 from mpmesh_core import pose
@@ -64,9 +65,14 @@ def read(
     return look_again(engine, *first, see, mirror, everybody=fixed)
 
 
-def place(boxes: Tensor, skeletons: Skeletons, crops: CropCameras) -> tuple[Tensor, Tensor]:
-    """(N,) bool, who is no double of another; and points (N, 29, 3) [m], crop camera frames."""
-    return distinct(boxes, skeletons, crops), pose.absolute_points(skeletons, crops)
+def place(boxes: Tensor, skeletons: Skeletons, crops: CropCameras) -> tuple[Tensor, Tensor, Tensor]:
+    """(N,) bool, who is no double; points (N, 29, 3) and pelvis (N, 3) [m], crop camera frames.
+
+    The pelvis is NaN for doubles and empty places.
+    """
+    one_each, points = distinct(boxes, skeletons, crops), pose.absolute_points(skeletons, crops)
+    there = (one_each & crops.ok).unsqueeze(1)
+    return one_each, points, torch.where(there, points[:, 0], torch.nan)
 
 
 def solve(body: BodyModel, points: Tensor, skeletons: Skeletons) -> IKResult:
@@ -94,10 +100,17 @@ def stand(
     camera: Camera,
     focal: float,
     rotations: Tensor,
-    betas: Tensor,
     skeletons: Skeletons,
     crops: CropCameras,
-) -> tuple[Bodies, Tensor, dict[str, Tensor]]:
-    """Bodies in the camera's frame, (N,) bool, who could be placed, and what is told of them."""
-    bodies, placed = pose.stand(rotations, betas, skeletons, crops, body, focal)
-    return bodies, placed, describe(body, bodies, skeletons, camera)
+    one_each: Tensor,
+    solved: Tensor,
+) -> tuple[Bodies, dict[str, Tensor]]:
+    """Bodies in the camera's frame, and what is told of them.
+
+    That is fields of `describe`, and (N,) bool `usable` and `finite` (the skeleton network gave
+    numbers); `one_each` and `solved` say who is no double, and for whom inverse kinematics worked.
+    """
+    bodies, placed = pose.stand(rotations, skeletons.betas, skeletons, crops, body, focal)
+    finite = solved & skeletons.points2d.isfinite().flatten(1).all(1)
+    told = {"usable": one_each & solved & placed, "finite": finite}
+    return bodies, describe(body, bodies, skeletons, camera) | told

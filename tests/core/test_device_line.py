@@ -28,6 +28,7 @@ from mpmesh_core.networks import heatmaps
 from mpmesh_core.pipeline import Pipeline, PipelineConfig
 from mpmesh_core.tensor_detector import Found, TensorDetector
 from mpmesh_core.training.synthetic.demo_clip import demo_clip
+from mpmesh_core.transfer import pack
 from mpmesh_core.types import Array, Detections
 
 SIZE = WIDTH, HEIGHT = 640, 480
@@ -112,7 +113,7 @@ class Crowd:
     def __init__(self, most: int = 8) -> None:
         self.places: list[int] = []
         cpu = torch.device("cpu")
-        self.line = DeviceLine(self._find, self._describe, cpu, most, StageClock(cpu))
+        self.line = DeviceLine(self._find, self._describe, pack, cpu, most, StageClock(cpu))
         self.most = most
 
     def _find(self, picture: Tensor) -> Found:
