@@ -14,11 +14,12 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
 from torch import Tensor, fx
+from torch.fx.node import map_arg
 from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 
@@ -34,20 +35,25 @@ logger = logging.getLogger(__name__)
 # A matrix product with such an inner side is written as a sum, which fuses with what is around it:
 SHORT_SUM, LONG_SUM = 4, 64  # always, and where there are few terms in all
 FEW = 2**17
-# So is a convolution of single channels with at most so many products: it takes about 1 us for each
-# million of them on an H200, a library's about 8 us, and a kernel before and one after it.
-FEW_PRODUCTS = 9_000_000
+# So is a convolution of single channels with at most so many products. On an H200 it took about
+# 1 us for each million of them while weights were read one by one; a library's takes about 8 us,
+# and a kernel before and one after it. Read side by side, as now, half of that is expected: counted
+# in the compiled code, not measured.
+FEW_PRODUCTS = 16_000_000
+SMALL_CONSTANT = 2**16  # numbers: up to here what is computed once may take more room than before
 
-_OPTIONS = {
+_OPTIONS: dict[str, Any] = {
     "realize_acc_reads_threshold": 64,  # sums over windows of 5x5 cells stay in one kernel,
     "unroll_reductions_threshold": 26,  # written out
     "shape_padding": False,  # would try every product twice
+    "max_pointwise_cat_inputs": 64,  # `pack` is one kernel, not one a field
 }
 _QUICK = {"triton.autotune_pointwise": False}  # one size of blocks a kernel, not two to six,
 SMALL_STEP = 2**20  # where no tensor has more numbers: compiles in about half the time
 MOST_STEPS = 256  # from then on they are dropped between two frames
 
 Step = Callable[..., Any]
+Options = Mapping[str, Any]  # of `torch._inductor.config`
 Compiled = Callable[..., list[Tensor]]
 
 if not hasattr(pytree, "register_dataclass"):
@@ -62,10 +68,12 @@ class Fuser:
     Where a step cannot be compiled, one warning says so and it runs as it is.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, options: Options | None = None) -> None:
+        """Take options of Inductor that differ from ours."""
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache_folder() / "inductor"))
         self.seconds: dict[str, float] = {}  # that compiling took, by step, all its shapes together
         self.failed: set[str] = set()  # steps that run as they are
+        self.options = options or {}
         self._steps: dict[Hashable, Step] = {}
 
     def __call__(self, name: str, key: Hashable, step: Step, *inputs: Any) -> Any:
@@ -96,7 +104,7 @@ class Fuser:
     def _compiled(self, name: str, step: Step, inputs: tuple[Any, ...]) -> Step:
         start = time.perf_counter()
         try:
-            fused = fuse(step, inputs)
+            fused = fuse(step, inputs, self.options)
             fused(*inputs)
         except (torch.cuda.OutOfMemoryError, MPMeshError):
             raise
@@ -112,7 +120,7 @@ class Fuser:
         return fused
 
 
-def fuse(step: Step, inputs: tuple[Any, ...]) -> Step:
+def fuse(step: Step, inputs: tuple[Any, ...], options: Options | None = None) -> Step:
     """Compile a step for inputs of these shapes; see `Fuser`."""
     from torch._guards import TracingContext, tracing
     from torch._inductor.compile_fx import compile_fx
@@ -136,6 +144,7 @@ def fuse(step: Step, inputs: tuple[Any, ...]) -> Step:
     with torch.inference_mode(False), torch.no_grad():
         examples = [_example(leaves[place]) for place in places]
         graph = make_fx(flat, decomposition_table=_decompositions())(*examples)
+        fold_constants(graph)
         used = drop_unused_inputs(graph)
         places, examples = [places[i] for i in used], [examples[i] for i in used]
         devices = {example.device for example in examples}
@@ -144,8 +153,9 @@ def fuse(step: Step, inputs: tuple[Any, ...]) -> Step:
         mode = FakeTensorMode(shape_env=ShapeEnv())
         fakes = [mode.from_tensor(x, static_shapes=True) for x in (*constants, *examples)]
         with tracing(TracingContext(mode)):
-            options = _OPTIONS | (_QUICK if _largest(graph) <= SMALL_STEP else {})
-            compiled = cast(Compiled, compile_fx(graph, fakes, config_patches=options))
+            ours = _OPTIONS | (_QUICK if _largest(graph) <= SMALL_STEP else {})
+            patches = ours | dict(options or {})
+            compiled = cast(Compiled, compile_fx(graph, fakes, config_patches=patches))
     shape, others = returned
 
     def fused(*inputs: Any) -> Any:
@@ -169,6 +179,47 @@ def drop_unused_inputs(graph: fx.GraphModule) -> list[int]:
             graph.graph.erase_node(node)
     graph.recompile()
     return used
+
+
+def fold_constants(graph: fx.GraphModule) -> None:
+    """Hold what depends on held tensors only, in place: casts of weights are computed once.
+
+    What would take more room than what it is made of stays in the graph, and so does what is
+    written to.
+    """
+    written = _written(graph)
+    values: dict[fx.Node, Tensor] = {}
+    for node in graph.graph.nodes:
+        if node in written:
+            continue
+        sizes = [values[x].numel() for x in node.all_input_nodes if x in values]
+        if node.op == "get_attr":
+            values[node] = getattr(graph, str(node.target)).detach()
+        elif node.op == "call_function" and 0 < len(sizes) == len(node.all_input_nodes):
+            value = node.target(*map_arg(node.args, values.get), **map_arg(node.kwargs, values.get))
+            if isinstance(value, Tensor) and value.numel() <= max(sum(sizes), SMALL_CONSTANT):
+                values[node] = _plain(value)
+    for place, (node, value) in enumerate(values.items()):
+        if node.op == "call_function" and not all(user in values for user in node.users):
+            graph.register_buffer(f"folded_{place}", value)
+            with graph.graph.inserting_before(node):
+                node.replace_all_uses_with(graph.graph.get_attr(f"folded_{place}"))
+    for node in reversed(values):
+        if not node.users:
+            graph.graph.erase_node(node)
+    graph.recompile()
+
+
+def _written(graph: fx.GraphModule) -> set[fx.Node]:
+    """Nodes whose tensors, or views of them, a later node writes to."""
+    written: set[fx.Node] = set()
+    for node in reversed(graph.graph.nodes):
+        schema = getattr(node.target, "_schema", None)
+        for argument, value in zip(schema.arguments if schema else (), node.args):
+            alias = argument.alias_info
+            if isinstance(value, fx.Node) and alias and (alias.is_write or node in written):
+                written |= {node, value}
+    return written
 
 
 def lift_constants(graph: fx.GraphModule, device: torch.device | None = None) -> list[Tensor]:
@@ -278,7 +329,9 @@ def _depthwise(
         return NotImplemented
     windows = F.pad(image, (right, right, down, down)).unfold(2, rows, stride[0])
     windows = windows.unfold(3, columns, stride[1])  # (N, C, H', W', rows, columns)
-    summed = (windows.float() * weight.float().view(channels, 1, 1, rows, columns)).sum((-2, -1))
+    # Channels side by side, as in the image: a kernel reads several at once.
+    taps = weight.float().squeeze(1).permute(1, 2, 0).contiguous().permute(2, 0, 1)
+    summed = (windows.float() * taps[:, None, None]).sum((-2, -1))
     if bias is not None:
         summed = summed + bias.float().view(-1, 1, 1)
     return summed.to(image.dtype)

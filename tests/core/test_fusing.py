@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from mpmesh_core import fusing
 from mpmesh_core.errors import ShapeError, UsageError
-from mpmesh_core.fusing import Fuser, drop_unused_inputs, fuse, lift_constants
+from mpmesh_core.fusing import Fuser, drop_unused_inputs, fold_constants, fuse, lift_constants
 from mpmesh_core.pipeline import Pipeline, PipelineConfig
 from mpmesh_core.types import Bodies
 
@@ -71,7 +71,7 @@ def test_a_fused_step_returns_what_the_step_returns() -> None:
 def test_what_does_not_compile_runs_as_it_is(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def broken(step: object, inputs: object) -> None:
+    def broken(step: object, inputs: object, options: object) -> None:
         raise RuntimeError("no compiler\nof any kind")
 
     monkeypatch.setattr(fusing, "fuse", broken)
@@ -109,6 +109,36 @@ def test_constants_become_inputs_on_the_device() -> None:
     assert not [node for node in graph.graph.nodes if node.op == "get_attr"]
 
 
+def test_what_depends_on_constants_only_is_computed_once() -> None:
+    held = torch.rand(400, 400)
+
+    def step(x: Tensor) -> tuple[Tensor, Tensor]:
+        large = (held[:, None] * held).sum(0)  # on the way it would take too much room
+        return x @ (held.double() * 2).T, large + x
+
+    x = torch.rand(1, 400, dtype=torch.float64)
+    graph = make_fx(step)(x)
+    before = len(graph.graph.nodes)
+    fold_constants(graph)
+    kinds = [node.target for node in graph.graph.nodes if node.op == "call_function"]
+    assert torch.ops.aten._to_copy.default not in kinds
+    assert kinds.count(torch.ops.aten.mul.Tensor) == 1
+    assert len(graph.graph.nodes) < before
+    torch.testing.assert_close(graph(x), step(x))
+
+
+def test_what_is_written_to_is_made_anew() -> None:
+    def step(x: Tensor) -> Tensor:
+        table = WEIGHT * 2
+        table[:, 0] += x
+        return table
+
+    graph = make_fx(step)(torch.rand(4))
+    fold_constants(graph)
+    for _ in range(2):
+        torch.testing.assert_close(graph(torch.ones(4)), step(torch.ones(4)))
+
+
 def test_steps_that_differ_in_what_they_do_not_read_are_one() -> None:
     def step(unread: Tensor, x: Tensor) -> Tensor:
         return x * 2
@@ -135,7 +165,7 @@ def test_inputs_that_are_not_read_may_be_given() -> None:
 
 def test_steps_are_dropped_when_asked_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Recorded graphs read their constants, so nothing may be dropped behind their back."""
-    monkeypatch.setattr(fusing, "fuse", lambda step, inputs: step)
+    monkeypatch.setattr(fusing, "fuse", lambda step, inputs, options: step)
     monkeypatch.setattr(fusing, "MOST_STEPS", 3)
     work, fuser = Work(), Fuser()
     for key in range(5):
@@ -148,7 +178,7 @@ def test_steps_are_dropped_when_asked_only(monkeypatch: pytest.MonkeyPatch) -> N
     assert not fuser.full
 
 
-@pytest.mark.parametrize(("side", "sums"), [(6, True), (400, False)])
+@pytest.mark.parametrize(("side", "sums"), [(6, True), (500, False)])
 def test_only_small_convolutions_of_single_channels_become_sums(side: int, sums: bool) -> None:
     image, weight = torch.rand(1, 16, side, side), torch.rand(16, 1, 5, 5)
     bias = torch.rand(16)
@@ -160,6 +190,23 @@ def test_only_small_convolutions_of_single_channels_become_sums(side: int, sums:
     kinds = {node.target for node in graph.graph.nodes}
     assert (torch.ops.aten.convolution.default not in kinds) == sums
     torch.testing.assert_close(graph(image), step(image), atol=1e-4, rtol=1e-4)
+
+
+def test_options_of_the_compiler_can_be_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch._inductor import compile_fx
+
+    seen: list[dict[str, object]] = []
+
+    def compiled(graph: object, inputs: object, config_patches: dict[str, object]) -> object:
+        seen.append(config_patches)
+        return graph
+
+    monkeypatch.setattr(compile_fx, "compile_fx", compiled)
+    for options in (None, {"split_reductions": False, "shape_padding": True}):
+        Fuser(options)("double", "key", lambda x: x * 2, torch.ones(2))
+    ours, changed = seen
+    assert "split_reductions" not in ours
+    assert changed == ours | {"split_reductions": False, "shape_padding": True}
 
 
 def test_fusing_needs_a_gpu() -> None:
