@@ -15,10 +15,11 @@ from typing import Any
 
 import torch
 
-from mpmesh_core.fusing import Fuser, Step
+from mpmesh_core.fusing import Fuser, Options, Step
 from mpmesh_core.pipeline import Pipeline
 
-STEPS = ("detect", "skeleton", "refine", "ik", "crop", "body", "place")  # the longest first
+# The longest first.
+STEPS = ("detect", "skeleton", "refine", "ik", "crop", "body", "place", "pack")
 COMPILERS = 2  # processes that Inductor starts for each of ours
 
 Size = tuple[str, int]  # variant and number of places
@@ -31,8 +32,8 @@ class OneStep:
 
     full = False
 
-    def __init__(self, name: str) -> None:
-        self.name, self.fuser = name, Fuser()
+    def __init__(self, name: str, options: Options) -> None:
+        self.name, self.fuser = name, Fuser(options)
 
     def __call__(self, name: str, key: Hashable, step: Step, *inputs: Any) -> Any:
         """As `Fuser`."""
@@ -46,7 +47,9 @@ def job_of(variant: str, places: int, step: str) -> Job:
     return (variant if step in ("skeleton", "refine") else "light"), places, step
 
 
-def compile_ahead(run: Frame, sizes: Sequence[Size], seconds: float) -> list[Size]:
+def compile_ahead(
+    run: Frame, sizes: Sequence[Size], seconds: float, options: Options
+) -> list[Size]:
     """Fill Inductor's folder.
 
     Args:
@@ -54,6 +57,7 @@ def compile_ahead(run: Frame, sizes: Sequence[Size], seconds: float) -> list[Siz
             function; of a module, since it goes to other processes.
         sizes: what is to be measured, the most important first.
         seconds: after these, nothing more is begun.
+        options: of Inductor, that differ from ours.
 
     Returns:
         The sizes of which every step was compiled, or cannot be.
@@ -64,7 +68,7 @@ def compile_ahead(run: Frame, sizes: Sequence[Size], seconds: float) -> list[Siz
     jobs = dict.fromkeys(job_of(*size, step) for size in sizes for step in STEPS)
     done: set[Job] = set()
     with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
-        running = {pool.submit(_compile, run, job, end): job for job in jobs}
+        running = {pool.submit(_compile, run, job, end, options): job for job in jobs}
         for future in as_completed(running):
             variant, places, step = running[future]
             try:
@@ -79,13 +83,13 @@ def compile_ahead(run: Frame, sizes: Sequence[Size], seconds: float) -> list[Siz
     return [size for size in sizes if all(job_of(*size, step) in done for step in STEPS)]
 
 
-def _compile(run: Frame, job: Job, end: float) -> float | None:
+def _compile(run: Frame, job: Job, end: float, options: Options) -> float | None:
     """Seconds that it took; None where there was no time left."""
     if time.monotonic() > end:
         return None
     torch.set_num_threads(1)
     variant, places, step = job
-    fuser = OneStep(step)
+    fuser = OneStep(step, options)
 
     def give(pipeline: Pipeline) -> None:
         pipeline._fuser = fuser  # type: ignore[assignment]

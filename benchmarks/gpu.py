@@ -15,6 +15,7 @@ would be compiled anew.
 from __future__ import annotations
 
 import argparse
+import ast
 import json
 import tempfile
 import time
@@ -41,6 +42,7 @@ from mpmesh_core.evaluation.latency import (
     write_random_weights,
 )
 from mpmesh_core.evaluation.parity import compare
+from mpmesh_core.fusing import Options
 from mpmesh_core.pipeline import Pipeline, PipelineConfig
 from mpmesh_core.sources import Frame, open_source
 from mpmesh_core.training.synthetic.demo_clip import demo_clip
@@ -66,6 +68,7 @@ class Bench:
         self.folder = folder
         self.figures: dict = {"device": torch.cuda.get_device_name(), "torch": torch.__version__}
         self.people = PEOPLE
+        self.inductor: Options = {}  # options that differ from ours
         self.camera = Camera.from_fov(WIDTH, HEIGHT)
         self.pictures = [scene.image for scene in demo_clip(frames=2, size=(WIDTH, HEIGHT))]
         self.compiled: list[Size] | None = None  # None: nothing has to be
@@ -80,7 +83,10 @@ class Bench:
             if not weights.is_dir():
                 write_random_weights(weights, variant)
         values = {"backend": "torch", "device": "cuda", "track": False, "fuse": self.fuse}
-        return Pipeline(PipelineConfig(variant=variant, weights=weights, **(values | options)))
+        pipeline = Pipeline(PipelineConfig(variant=variant, weights=weights, **(values | options)))
+        if pipeline._fuser is not None:
+            pipeline._fuser.options = self.inductor
+        return pipeline
 
     def photos(self) -> dict[str, Pictures]:
         """Pictures with cameras: a folder's, where one was given, and rendered ones."""
@@ -270,6 +276,11 @@ def _numbers(text: str) -> tuple[int, ...]:
     return tuple(map(int, text.split(",")))
 
 
+def _option(text: str) -> tuple[str, object]:
+    name, _, value = text.partition("=")
+    return name, ast.literal_eval(value)
+
+
 def main() -> None:
     """Run the parts asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -278,6 +289,14 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, help="no part begins after this; 75, fused 420")
     parser.add_argument("--eager", action="store_true", help="without CUDA graphs")
     parser.add_argument("--fuse", default="auto", help="on: fused kernels; compiles for minutes")
+    parser.add_argument(
+        "--inductor",
+        type=_option,
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="an option of torch._inductor.config, such as split_reductions=False; may be repeated",
+    )
     parser.add_argument("--people", type=_numbers, default=PEOPLE, help="such as 10,1,32")
     parser.add_argument("--photos", type=Path, help="folder of photos for parity")
     options = parser.parse_args()
@@ -285,10 +304,11 @@ def main() -> None:
     fused = options.fuse == "on"
     seconds = options.seconds or (420.0 if fused else 75.0)
     bench = Bench(options.output, seconds, options.eager, options.fuse, options.photos)
-    bench.people = options.people
+    bench.people, bench.inductor = options.people, dict(options.inductor)
+    bench.figures["inductor"] = bench.inductor
     if fused:
         sizes = dict.fromkeys(size_of(v, n) for n, v in product(bench.people, VARIANTS))
-        bench.compiled = compile_ahead(run_frame, list(sizes), seconds / 2)
+        bench.compiled = compile_ahead(run_frame, list(sizes), seconds / 2, bench.inductor)
     for name in options.parts.split(","):
         try:
             PARTS[name](bench)
