@@ -169,18 +169,32 @@ class TestOutputs:
             if all(topics.values()):
                 break
         assert {topic for topic, heard in topics.items() if not heard} == set()
-        live.see.until(lambda: topics["/mpmesh/detections"][-1].header == header)
-        live.see.until(lambda: topics["/tf"][-1].transforms[0].header == header)
-        live.see.until(lambda: topics["/mpmesh/points"][-1].header == header)
+
+        def last(topic, part):
+            """The last message that isn't of nobody: on a busy machine that one follows soon."""
+            return next(m for m in reversed(topics[topic]) if part(m))
+
+        def meshes(message):
+            return [m for m in message.markers if m.action == m.ADD]
+
+        def ready():
+            found = [
+                last("/mpmesh/detections", lambda m: m.detections).header,
+                last("/tf", lambda m: m.transforms).transforms[0].header,
+                last("/mpmesh/points", lambda m: m.width).header,
+            ]
+            return found == [header] * 3
+
+        live.see.until(ready)
         there = [person for person in message.people if person.track_state != person.LOST]
         count = len(there)
-        assert len(topics["/mpmesh/detections"][-1].detections) == count
+        assert len(last("/mpmesh/detections", lambda m: m.detections).detections) == count
         faces = len(topics["/mpmesh/topology"][0].faces)
-        meshes = topics["/mpmesh/mesh_markers"][-1].markers
-        assert sum(len(marker.points) for marker in meshes) == count * faces
+        triangles = meshes(last("/mpmesh/mesh_markers", meshes))
+        assert sum(len(marker.points) for marker in triangles) == count * faces
         vertices = topics["/mpmesh/topology"][0].vertex_count
-        assert topics["/mpmesh/points"][-1].width == count * vertices
-        frames = {t.child_frame_id for t in topics["/tf"][-1].transforms}
+        assert last("/mpmesh/points", lambda m: m.width).width == count * vertices
+        frames = {t.child_frame_id for t in last("/tf", lambda m: m.transforms).transforms}
         assert frames == {f"body_{person.track_id}" for person in there}
 
     def test_diagnostics(self, live, clip):
@@ -270,7 +284,7 @@ class TestQos:
             for _ in range(10):  # what is best effort may be lost now and then
                 live.see.show(clip[0].image, clip[0].camera)
                 live.see.rest(0.5)
-            assert len(live.people[-1].people) == 3
+            assert max(len(message.people) for message in live.people) == 3
 
     def test_a_mismatch_is_explained(self, clip, tmp_path):
         see = Observer(reliable=False)

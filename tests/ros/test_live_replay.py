@@ -52,13 +52,18 @@ def played(path, folder):
     command += ["--delay", "3"]
     player = subprocess.Popen(command, env=node.environment, start_new_session=True)
     try:
-        see.until(lambda: len(people) == FRAMES, 60.0)
+        see.until(lambda: len(of_pictures(people)) == FRAMES, 60.0)
     finally:
         player.send_signal(signal.SIGINT)
         player.wait(20)
         node.stop()
         see.close()
-    return people[:FRAMES]
+    return of_pictures(people)
+
+
+def of_pictures(messages):
+    """Without those of nobody, which follow where a busy machine is silent for a while."""
+    return list({stamp_of(m): m for m in reversed(messages)}.values())[::-1]
 
 
 def stamp_of(message):
