@@ -71,8 +71,9 @@ class NpzRows:
         arrays = {name: array[rows].astype(np.float64) for name, array in self._arrays.items()}
         joints, vertices = {}, arrays.get("vertices")
         if "pose" in arrays and vertices is None:
-            parts = (self._array(arrays, name) for name in ("pose", "betas", "transl"))
-            joints["smpl24"], vertices = pose_bodies(self._body, *parts, str(self._path))
+            pose, betas, transl = (self._array(arrays, x) for x in ("pose", "betas", "transl"))
+            posed = pose_bodies(self._body, pose, betas, transl, str(self._path))
+            joints["smpl24"], vertices = posed
         if "joints3d" in arrays:
             joints[self._convention("joints3d")] = arrays["joints3d"]
         points = {}
