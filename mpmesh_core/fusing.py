@@ -215,7 +215,12 @@ def _written(graph: fx.GraphModule) -> set[fx.Node]:
     written: set[fx.Node] = set()
     for node in reversed(graph.graph.nodes):
         schema = getattr(node.target, "_schema", None)
-        for argument, value in zip(schema.arguments if schema else (), node.args):
+        if schema is None:  # one of several outputs: what is written to is the tensor behind them
+            written.update(node.all_input_nodes if node in written else ())
+            continue
+        named = {argument.name: argument for argument in schema.arguments}
+        given = [(named[name], value) for name, value in node.kwargs.items()]
+        for argument, value in [*zip(schema.arguments, node.args), *given]:
             alias = argument.alias_info
             if isinstance(value, fx.Node) and alias and (alias.is_write or node in written):
                 written |= {node, value}

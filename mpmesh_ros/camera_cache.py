@@ -38,9 +38,9 @@ class CameraCache:
         self.changes = 0  # usable cameras after the first one
 
     @property
-    def known(self) -> bool:
-        """Whether there is one."""
-        return self._camera is not None
+    def fixed(self) -> bool:
+        """Whether no message changes the camera."""
+        return self._fixed is not None
 
     def update(self, info: Any) -> None:
         """Take a message; one like the last costs next to nothing."""

@@ -50,16 +50,17 @@ class CameraInput:
         self._compressed = settings.image_transport == "compressed"
         self._depth = DepthMatcher(settings.depth_slop_s, deliver) if settings.use_depth else None
         self._subscriptions: list[Any] = []
-        self._latched = False  # whether what was said before the node began is asked for
+        self._heard = False  # a camera_info, since it listens
+        self._latched = False  # whether what was said before is asked for
         self.topic = image_topic(node) + ("/compressed" if self._compressed else "")
 
     def open(self) -> None:
         """Begin to listen."""
         self.close()  # what an attempt that failed has left
         kind = CompressedImage if self._compressed else Image
-        self._latched = False
+        self._heard = self._latched = False
         # executors serve subscriptions in this order: a picture's camera_info comes before it
-        self._subscribe(CameraInfo, camera_info_topic(self._node), self._cameras.update, NEWEST)
+        self._subscribe(CameraInfo, camera_info_topic(self._node), self._on_info, NEWEST)
         self._subscribe(kind, self.topic, self._on_image, NEWEST)
         if self._depth is not None:
             topic = self._node.resolve_topic_name("depth")
@@ -107,14 +108,18 @@ class CameraInput:
                 self._node.create_subscription(
                     CameraInfo,
                     topic,
-                    lambda message: self._guarded(topic, self._cameras.update, message),
+                    lambda message: self._guarded(topic, self._on_info, message),
                     LATCHED,
                     event_callbacks=SubscriptionEventCallbacks(use_default_callbacks=False),
                 )
             )
 
+    def _on_info(self, message: Any) -> None:
+        self._heard = True
+        self._cameras.update(message)
+
     def _on_image(self, message: Any) -> None:
-        if not (self._cameras.known or self._latched):
+        if not (self._heard or self._latched or self._cameras.fixed):
             self._ask_for_latched()
         stamp = message.header.stamp
         stamp_ns = 1_000_000_000 * stamp.sec + stamp.nanosec

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import logging
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -127,12 +128,26 @@ def test_what_depends_on_constants_only_is_computed_once() -> None:
     torch.testing.assert_close(graph(x), step(x))
 
 
-def test_what_is_written_to_is_made_anew() -> None:
-    def step(x: Tensor) -> Tensor:
-        table = WEIGHT * 2
-        table[:, 0] += x
-        return table
+def _into_a_slice(x: Tensor) -> Tensor:
+    table = WEIGHT * 2
+    table[:, 0] += x
+    return table
 
+
+def _into_a_part(x: Tensor) -> Tensor:
+    first, second, third = WEIGHT.clone().unbind(1)
+    first.add_(x)
+    return first + second + third
+
+
+def _into_out(x: Tensor) -> Tensor:
+    table = WEIGHT.T * 2
+    torch.add(table, x, out=table)
+    return table
+
+
+@pytest.mark.parametrize("step", [_into_a_slice, _into_a_part, _into_out])
+def test_what_is_written_to_is_made_anew(step: Callable[[Tensor], Tensor]) -> None:
     graph = make_fx(step)(torch.rand(4))
     fold_constants(graph)
     for _ in range(2):

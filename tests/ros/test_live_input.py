@@ -118,6 +118,14 @@ class TestLatched:
             ear.spin()
         assert ear.focals[-1] == 50.0
         assert ear.cameras.changes == 0
+        ear.input.close()
+        infos.publish(camera_info_message(see.header(), camera(70.0)))  # while the node rests
+        ear.input.open()
+        see.until(lambda: see.images.get_subscription_count())
+        for _ in range(10):
+            see.images.publish(image_message(see.header(), SMALL))
+            ear.spin()
+        assert ear.focals[-1] == 70.0
         assert not any("QoS" in line for line in ear.said)
 
     def test_nobody_is_asked_for_what_is_not_kept(self, world):

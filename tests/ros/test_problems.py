@@ -59,6 +59,14 @@ class TestProblems:
         log.problems.solved("image")
         assert log.infos == []  # the camera has died: nothing is well again
 
+    def test_what_ended_and_came_again_is_well_again(self, log):
+        log.problems.report("image", "no such encoding")
+        log.now = LASTS_S + 1
+        assert log.problems.current == {} and log.infos == []
+        log.problems.report("image", "no such encoding")
+        log.problems.solved("image")
+        assert len(log.warnings) == 1 and log.infos == ["image: well again"]
+
     def test_what_is_reported_once_lasts_as_long_as_it_does(self, log):
         wrong = [True]
         log.problems.report("qos", "doesn't fit", lambda: bool(wrong))
