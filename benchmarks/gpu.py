@@ -185,6 +185,8 @@ def parity(bench: Bench) -> None:
         gpu.detector.find = step  # is asked by itself, so its step has to be fused here
     for name, pictures in bench.photos().items():
         bench.row("parity", name, partial(_parity, cpu, gpu, pictures))
+    if gpu._fuser is not None:
+        del gpu.detector.find  # the timed pipeline's detector, as it was
 
 
 @torch.inference_mode()

@@ -70,3 +70,8 @@ def refusing(complaint: str, advice: str = "") -> Iterator[None]:
     except Exception as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:160]
         raise InputError(f"{complaint} ({reason}){advice}") from error
+
+
+def first_line(error: Exception) -> str:
+    """The first line of a library's message, which may have many, or none."""
+    return (str(error) or repr(error)).strip().splitlines()[0]

@@ -25,7 +25,7 @@ from torch.utils import _pytree as pytree
 
 from mpmesh_core.crop import CropCameras
 from mpmesh_core.engines.onnx_cache import cache_folder
-from mpmesh_core.errors import MPMeshError
+from mpmesh_core.errors import MPMeshError, first_line
 from mpmesh_core.ik import IKResult
 from mpmesh_core.tensor_detector import Found
 from mpmesh_core.types import Bodies, Skeletons
@@ -109,8 +109,8 @@ class Fuser:
         except (torch.cuda.OutOfMemoryError, MPMeshError):
             raise
         except Exception as error:  # of a compiler that may be missing
-            reason = (str(error) or repr(error)).strip().splitlines()[0]
-            logger.warning("%s is not fused: %s: %s", name, type(error).__name__, reason)
+            kind = type(error).__name__
+            logger.warning("%s is not fused: %s: %s", name, kind, first_line(error))
             logger.debug("while fusing %s", name, exc_info=True)
             fused = step
             self.failed.add(name)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from mpmesh_core.clock import Events, StageClock
-from mpmesh_core.errors import MPMeshError
+from mpmesh_core.errors import MPMeshError, first_line
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +67,9 @@ class Graphs:
             except (torch.cuda.OutOfMemoryError, MPMeshError):
                 raise
             except RuntimeError as error:  # of a library that may not be captured
-                logger.warning("a part of the line runs without a CUDA graph: %s", _first(error))
+                logger.warning(
+                    "a part of the line runs without a CUDA graph: %s", first_line(error)
+                )
                 self._unrecordable.add(key)
                 return function()
         recording.graph.replay()
@@ -86,8 +88,3 @@ class Graphs:
     def forget(self) -> None:
         """Drop everything recorded."""
         self._recordings.clear()
-
-
-def _first(error: Exception) -> str:
-    """The first line of a message."""
-    return (str(error) or repr(error)).strip().splitlines()[0]

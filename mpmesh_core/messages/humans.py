@@ -4,8 +4,7 @@ In   MessageFrame
 Out  under /humans/bodies: `tracked` (who is there), and for everybody roi, skeleton2d and position;
      and the frames body_<id> on /tf
 An id is `p` and the person's number, since names of topics begin with a letter, after the camera's
-prefix where there are several. Coordinates in the
-picture are shares of it, 0..1.
+prefix where there are several. Coordinates in the picture are shares of it, 0..1.
 """
 
 from __future__ import annotations
