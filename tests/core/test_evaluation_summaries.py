@@ -19,7 +19,9 @@ STUDIO = StudioReport(
     np.array([0.1, np.nan, -0.2]),
 )
 REPORTS = {
-    "photos": photo_report(PhotoReport(28, 75, 0.8, 0.9, 0.7, 700, 0.6, float("nan"))),
+    "photos": photo_report(
+        PhotoReport(28, 75, 0.8, 0.9, 0.7, 700, 0.6, float("nan"), 600, 0.7, 0.9)
+    ),
     "studio": studio_report(STUDIO),
     "clip": clip_report(ClipReport(10, 30, 29, 1, 100.0, 80.0, 110.0, 300.0, 0.07, 2)),
 }
