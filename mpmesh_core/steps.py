@@ -19,6 +19,7 @@ from mpmesh_core.configuration import SecondLook
 from mpmesh_core.crop import CropCameras, crop_images, look_at
 from mpmesh_core.doubles import distinct
 from mpmesh_core.engines import Engine
+from mpmesh_core.hidden_look import look_behind
 from mpmesh_core.ik import IKResult
 from mpmesh_core.limbs import keep_limbs
 from mpmesh_core.mirror import read_crops
@@ -58,11 +59,11 @@ def read(
     skeletons = read_crops(engine, pixels, mirror)
     if looks == "off":
         return crops, skeletons
-    first, see = (boxes, crops, skeletons), partial(pictures, picture, camera)
-    fixed = isinstance(picture, Tensor)
-    if looks == "thorough":
-        return look_thoroughly(engine, *first, see, everybody=fixed)
-    return look_again(engine, *first, see, mirror, everybody=fixed)
+    see, fixed = partial(pictures, picture, camera), isinstance(picture, Tensor)
+    if looks == "on":
+        return look_again(engine, boxes, crops, skeletons, see, mirror, everybody=fixed)
+    crops, skeletons = look_thoroughly(engine, boxes, crops, skeletons, see, everybody=fixed)
+    return crops, look_behind(engine, boxes, crops, skeletons, see, everybody=fixed)
 
 
 def place(boxes: Tensor, skeletons: Skeletons, crops: CropCameras) -> tuple[Tensor, Tensor, Tensor]:

@@ -7,8 +7,9 @@ Everybody is read in a mirror too. Where the network is unsure, the crop camera 
 own axis, by `TURNS_DEG` from the first look and, where the torso leans, from the one in which it is
 upright; each view is read straight and in a mirror. Readings of the wrong limb or side differ from
 one another, right ones less. So a mean is taken in which readings count more the surer they are and
-the nearer they come to it. That makes two readings of whoever is clear, six of others who stand
-upright, twelve of the rest. It is for single pictures; on videos it takes too long.
+the nearer they come to it, as a whole and point by point. That makes two readings of whoever is
+clear, six of others who stand upright, twelve of the rest. It is for single pictures; on videos it
+takes too long.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ from mpmesh_core.types import Skeletons
 TURNS_DEG = (-30.0, 30.0)
 SURE = 0.6  # mean confidence of the first look; from there on, more than a mirror gains nothing
 ALREADY_DEG = 15.0  # a torso that leans less is upright in the first look
-SURENESS = 20.0  # how much a difference in mean confidence counts, as an exponent
+SURENESS = 10.0  # how much a difference in mean confidence counts, as an exponent
 NEAR = 0.08  # [m]: a reading so much farther from the mean, over all points, counts 1/e
+NEAR_POINT = 0.2  # [m], of a point alone
 ROUNDS = 10  # of mean and weights; the changes are below a millimetre then
 
 
@@ -158,8 +160,9 @@ def agreement(points: Tensor, confidence: Tensor, known: Tensor) -> Tensor:
     surer = torch.exp(SURENESS * (total - total.amax(0))) * known
     shares = _shares(surer[..., None] * confidence)
     for _ in range(ROUNDS):
-        away = (points - _mean(points, shares)).norm(dim=-1).mean(-1)
-        shares = _shares((surer * torch.exp(-away / NEAR))[..., None] * confidence)
+        away = (points - _mean(points, shares)).norm(dim=-1)
+        near = torch.exp(-away.mean(-1, keepdim=True) / NEAR - away / NEAR_POINT)
+        shares = _shares(surer[..., None] * near * confidence)
     return shares
 
 

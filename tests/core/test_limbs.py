@@ -9,11 +9,13 @@ from torch import Tensor
 
 from mpmesh_core.body import BodyModel, load_body
 from mpmesh_core.joints import SMPL_JOINTS
-from mpmesh_core.limbs import SEEN, keep_limbs
+from mpmesh_core.limbs import HANDS_SEEN, SEEN, keep_limbs
 
 PEOPLE = 4
 BETAS = torch.zeros(PEOPLE, 10)
-LEAVES = [SMPL_JOINTS.index(name) for name in ("left_ankle", "right_ankle", "right_wrist")]
+ANKLES = [SMPL_JOINTS.index(name) for name in ("left_ankle", "right_ankle")]
+WRISTS = [SMPL_JOINTS.index(name) for name in ("left_wrist", "right_wrist")]
+HANDS = [SMPL_JOINTS.index(name) for name in ("left_hand", "right_hand")]
 
 
 @pytest.fixture(scope="module")
@@ -55,12 +57,21 @@ class TestKeepLimbs:
         assert (before - after)[:, limbs].norm(dim=-1).max() > 0.1
         assert (kept - after)[:, limbs].norm(dim=-1).max() < 1e-3
 
-    def test_hands_and_feet_point_where_the_refiner_says(self, body: BodyModel) -> None:
+    def test_feet_point_where_the_refiner_says(self, body: BodyModel) -> None:
         seen = _poses(0.3, 2)
-        refined = _turned(seen, LEAVES)
+        refined = _turned(seen, ANKLES)
         kept = keep_limbs(refined, seen, BETAS, body)
         off = (_joints(body, kept) - _joints(body, refined)).norm(dim=-1)
         assert off.max() < 1e-3
+
+    def test_hands_go_a_part_of_the_way_to_where_they_were_seen(self, body: BodyModel) -> None:
+        seen = _poses(0.3, 2)
+        refined = _turned(seen, WRISTS)
+        kept = keep_limbs(refined, seen, BETAS, body)
+        start, goal, end = (_joints(body, pose)[:, HANDS] for pose in (refined, seen, kept))
+        way = (goal - start).norm(dim=-1)
+        assert way.min() > 0.01
+        assert ((end - start).norm(dim=-1) / way - HANDS_SEEN).abs().max() < 0.05
 
     def test_rotations_also_of_wild_poses(self, body: BodyModel) -> None:
         kept = keep_limbs(_poses(2.0, 4), _poses(2.0, 5), BETAS, body)

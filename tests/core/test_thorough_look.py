@@ -16,7 +16,7 @@ from mpmesh_core.camera import Camera
 from mpmesh_core.crop import CropCameras
 from mpmesh_core.joints import POINT_FLIP, POINTS, TWIST_FLIP
 from mpmesh_core.pipeline import Pipeline, PipelineConfig
-from mpmesh_core.thorough_look import agreement, look_thoroughly
+from mpmesh_core.thorough_look import SURENESS, agreement, look_thoroughly
 from mpmesh_core.types import Skeletons
 
 PELVIS, NECK = POINTS.index("pelvis"), POINTS.index("neck")
@@ -194,7 +194,8 @@ class TestAgreement:
         assert (weights >= 0).all() and (weights[~known] == 0).all()
         order = torch.randperm(count, generator=draw)
         again = agreement(points[order], confidence[order], known[order])
-        torch.testing.assert_close(again, weights[order], atol=1e-5, rtol=1e-4)
+        # Ten rounds make more of what another order of summation changes.
+        torch.testing.assert_close(again, weights[order], atol=2e-3, rtol=0)
         alone = agreement(points[:, :1], confidence[:, :1], known[:, :1])
         torch.testing.assert_close(alone, weights[:, :1], atol=1e-6, rtol=1e-5)
 
@@ -202,7 +203,9 @@ class TestAgreement:
         points = torch.zeros(2, 1, 29, 3)
         confidence = torch.tensor([0.6, 0.5]).view(2, 1, 1).expand(2, 1, 29)
         weights = agreement(points, confidence, torch.ones(2, 1, dtype=torch.bool))
-        assert float(weights[0, 0, 0] / weights[1, 0, 0]) == pytest.approx(1.2 * math.exp(2))
+        assert float(weights[0, 0, 0] / weights[1, 0, 0]) == pytest.approx(
+            1.2 * math.exp(0.1 * SURENESS)
+        )
 
 
 class TestPipeline:
