@@ -181,7 +181,7 @@ def project_to_crop(points_cam: Tensor, crops: CropCameras) -> Tensor:
     side = xy.abs().sum(-1, keepdim=True)
     K = crops.K.to(xy.dtype)
     ideal = xy / torch.maximum(z, 1e-3 * side).clamp(min=1e-9)
-    return ideal * K[:, None, [0, 1], [0, 1]] + K[:, None, :2, 2]
+    return ideal * torch.diagonal(K, dim1=-2, dim2=-1)[:, None, :2] + K[:, None, :2, 2]
 
 
 def deepest_level(camera: Camera) -> int:
