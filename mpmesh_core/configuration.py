@@ -38,8 +38,8 @@ class PipelineConfig(BaseModel):
     second_look: SecondLook = Field(
         "auto",
         description="look again: at people who lean or are unclear (on), or at everybody in a"
-        " mirror and at unclear people from many sides (thorough); auto: on a CPU without a"
-        " deadline, thorough on single pictures",
+        " mirror, at unclear people from many sides and at hidden ones (thorough); auto: on a CPU"
+        " without a deadline, thorough on single pictures",
     )
     fuse: Choice = Field(
         "auto", description="compile the line on a GPU into fewer kernels; auto: off"

@@ -33,8 +33,12 @@ def distinct(boxes: Tensor, skeletons: Skeletons, crops: CropCameras) -> Tensor:
     Returns:
         (N,) bool.
     """
-    same = (shared(boxes) > LEAST_OVERLAP) & (coincidence(skeletons, crops) < NEAREST)
-    return ~same.tril(-1).any(1)
+    return ~same_person(boxes, skeletons, crops).tril(-1).any(1)
+
+
+def same_person(boxes: Tensor, skeletons: Skeletons, crops: CropCameras) -> Tensor:
+    """(N, N) bool, which pairs are one person found twice; arguments as of `distinct`."""
+    return (shared(boxes) > LEAST_OVERLAP) & (coincidence(skeletons, crops) < NEAREST)
 
 
 def shared(boxes: Tensor) -> Tensor:

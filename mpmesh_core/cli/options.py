@@ -33,7 +33,7 @@ SecondLook = Annotated[
     str,
     typer.Option(
         help="Look again at people who lean or are unclear: on, off, thorough (everybody in a"
-        " mirror, unclear people from many sides), or auto (CPU without --deadline: thorough on"
+        " mirror, unclear and hidden people many times), or auto (CPU without --deadline: thorough on"
         " photos, else on)."
     ),
 ]

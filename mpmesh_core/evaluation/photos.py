@@ -68,11 +68,14 @@ def photos_with_keypoints(data: Path) -> Iterator[LabelledImage]:
     folder = data / "train2d/coco128x2"
     boxes = {photo.name: photo for photo in read_coco_subset(folder)}
     for photo in read_coco_keypoints(keypoint_file, folder):
-        yield merge_boxes(photo, boxes[photo.name])
+        yield replace(merge_boxes(photo, boxes[photo.name]), source=SHIFTED)
 
 
 def merge_boxes(keypoints: LabelledImage, boxes: LabelledImage) -> LabelledImage:
-    """People with keypoints and the outlines of their boxes (IoU 0.5), and those of other boxes."""
+    """People with keypoints, their outlines, and the people of boxes that cover none (IoU 0.5).
+
+    Who is labelled twice has the same outline twice.
+    """
     known = np.array([person.box for person in keypoints.people]).reshape(-1, 4)
     others = np.array([person.box for person in boxes.people]).reshape(-1, 4)
     overlap = box_iou(known, others)
@@ -83,7 +86,7 @@ def merge_boxes(keypoints: LabelledImage, boxes: LabelledImage) -> LabelledImage
     missing = tuple(
         person for person, column in zip(boxes.people, overlap.T) if not (column >= 0.5).any()
     )
-    return replace(keypoints, source=SHIFTED, people=outlined + missing)
+    return replace(keypoints, people=outlined + missing)
 
 
 def _best_mask(people: tuple[PersonLabel, ...], overlap: Array) -> Array | None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+import roma
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from mpmesh_core.crop import CropCameras
+from mpmesh_core.crop import CropCameras, crop_rays, project_to_crop
 from mpmesh_core.hidden_look import in_front, look_behind, paint_over
 from mpmesh_core.joints import POINT_FLIP, POINT_PARENTS, POINTS
 from mpmesh_core.types import Skeletons
@@ -38,25 +39,52 @@ def upright(x: float) -> Tensor:
 
 
 FRONT, BEHIND = upright(118.0), upright(150.0)
-BOXES = torch.tensor([[80.0, 30, 156, 230], [84.0, 30, 190, 230]])
+BOXES = torch.tensor([[80.0, 30, 156, 230], [84.0, 30, 190, 230], [112.0, 30, 188, 230]])
 
 
-def picture(bodies: dict[tuple[float, ...], Tensor]) -> Tensor:
-    """(3, S, S): bodies drawn one over the other, and a green mark on the left."""
-    canvas = np.full((SIZE, SIZE, 3), 90, np.float32)
-    for colour, points in bodies.items():
-        for point, parent in enumerate(POINT_PARENTS[1:], 1):
-            ends = [tuple(map(int, points[end].tolist())) for end in (point, parent)]
-            cv2.line(canvas, *ends, colour, 5)
-    canvas[:4, :4] = GREEN
-    return torch.from_numpy(canvas).permute(2, 0, 1)
+def cameras(count: int) -> CropCameras:
+    """Crop cameras that zoom and look a little differently."""
+    K = torch.tensor([[300.0, 0, 127.5], [0, 300, 127.5], [0, 0, 1]]).repeat(count, 1, 1)
+    K[:, 0, 0] -= 30.0 * torch.arange(count)
+    K[:, 1, 1] -= 30.0 * torch.arange(count)
+    angles = torch.zeros(count, 3)
+    angles[:, 2] = 0.2 * torch.arange(count)
+    R = roma.rotvec_to_rotmat(angles)
+    return CropCameras(K, R, SIZE, torch.ones(count) > 0)
 
 
-class Eye:
-    """An engine that sees the red body where there is one, else the blue one."""
+def seen_by(crops: CropCameras, points: Tensor) -> Tensor:
+    """(N, 29, 2) [px]: points (29, 2) of the first crop in all."""
+    rays = crop_rays(
+        points.expand(len(crops), -1, -1), cameras(1).take(torch.zeros(len(crops)).long())
+    )
+    return project_to_crop(rays, crops)
 
-    def __init__(self, of_hidden: float = 0.28) -> None:
-        self.of_hidden, self.calls = of_hidden, 0
+
+class World:
+    """Pictures of bodies drawn over one another; as an engine it finds the red one, else the blue.
+
+    A mark in the corner tells which crop it is, and by its side a mirror.
+    """
+
+    def __init__(
+        self, bodies: dict[tuple[float, ...], Tensor], of_hidden: float = 0.28, spoil: bool = False
+    ) -> None:
+        self.bodies, self.of_hidden, self.spoil, self.calls = bodies, of_hidden, spoil, 0
+        self.crops = cameras(3)
+
+    def pictures(self, crops: CropCameras) -> Tensor:
+        return torch.stack(
+            [self._picture(crops.take(torch.tensor([i]))) for i in range(len(crops))]
+        )
+
+    def _picture(self, crop: CropCameras) -> Tensor:
+        canvas = np.full((SIZE, SIZE, 3), 90, np.float32)
+        for colour, points in self.bodies.items():
+            draw(canvas, seen_by(crop, points)[0], colour)
+        canvas[:4, :4] = GREEN
+        canvas[:4, :4, 2] = float(crop.K[0, 0, 0]) - 200  # which camera it is
+        return torch.from_numpy(canvas).permute(2, 0, 1)
 
     def run(self, inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         self.calls += 1
@@ -65,13 +93,22 @@ class Eye:
 
     def _one(self, shown: Tensor) -> dict[str, Tensor]:
         mirrored = bool(shown[1, 0, 0] < 200)
-        red, blue = ((shown[at] > 200) & (shown[1] < 60) for at in (0, 2))
+        focal = float(shown[2, 0, -1 if mirrored else 0]) + 200
+        own = self.crops.take(((self.crops.K[:, 0, 0] - focal).abs() < 1).nonzero()[:, 0])
+        red, blue = ((shown[at, 8:] > 200) & (shown[1, 8:] < 60) for at in (0, 2))
         points, confidence = (FRONT, 0.3) if red.sum() > 60 else (BEHIND, self.of_hidden)
         if not red.sum() > 60 and not blue.sum() > 60:
             points, confidence = FRONT + 30, 0.05
+        points = seen_by(own, points)[0]
         if mirrored:
             points = points[list(POINT_FLIP)] * torch.tensor([-1.0, 1]) + torch.tensor([255.0, 0])
-        return skeleton(points, confidence)
+        return skeleton(points * torch.nan if self.spoil else points, confidence)
+
+
+def draw(canvas: np.ndarray, points: Tensor, colour: tuple[float, ...]) -> None:
+    for point, parent in enumerate(POINT_PARENTS[1:], 1):
+        ends = [tuple(map(int, points[end].tolist())) for end in (point, parent)]
+        cv2.line(canvas, *ends, colour, 5)
 
 
 def skeleton(points: Tensor, confidence: float) -> dict[str, Tensor]:
@@ -87,64 +124,88 @@ def skeleton(points: Tensor, confidence: float) -> dict[str, Tensor]:
 
 
 def people(*rows: tuple[Tensor, float]) -> Skeletons:
-    parts = [skeleton(*row) for row in rows]
+    """Somebody in each crop, given in pixels of the first one."""
+    crops = cameras(len(rows))
+    parts = [
+        skeleton(seen_by(crops, points)[row], confidence)
+        for row, (points, confidence) in enumerate(rows)
+    ]
     return Skeletons(**{name: torch.stack([part[name] for part in parts]) for name in parts[0]})
 
 
-def cameras(count: int) -> CropCameras:
-    K = torch.tensor([[300.0, 0, 127.5], [0, 300, 127.5], [0, 0, 1]]).repeat(count, 1, 1)
-    return CropCameras(K, torch.eye(3).repeat(count, 1, 1), SIZE, torch.ones(count) > 0)
-
-
 def look(
-    shown: Tensor, skeletons: Skeletons, boxes: Tensor = BOXES, eye: Eye | None = None, **kind: bool
+    world: World, skeletons: Skeletons, boxes: Tensor | None = None, everybody: bool = False
 ) -> Skeletons:
-    def see(crops: CropCameras) -> Tensor:
-        return shown.expand(len(crops), -1, -1, -1)
+    count = len(skeletons.points2d)
+    boxes = BOXES[:count] if boxes is None else boxes
+    given = world, boxes, cameras(count), skeletons, world.pictures, everybody
+    return look_behind(*given)  # type: ignore[arg-type]
 
-    return look_behind(eye or Eye(), boxes, cameras(len(boxes)), skeletons, see, **kind)  # type: ignore[arg-type]
 
-
-BOTH = picture({BLUE: BEHIND, RED: FRONT})
-MISTAKEN = people((FRONT, 0.6), (FRONT, 0.3))
+BODIES = {BLUE: BEHIND, RED: FRONT}
+MISTAKEN = people((FRONT, 0.6), (FRONT + 3, 0.3))
 
 
 class TestLookBehind:
     @pytest.mark.parametrize("everybody", [False, True])
-    def test_who_is_behind_is_found(self, everybody: bool) -> None:
-        found = look(BOTH, MISTAKEN, everybody=everybody)
-        torch.testing.assert_close(found.points2d[1], BEHIND, atol=1e-3, rtol=0)
-        torch.testing.assert_close(found.points2d[0], FRONT)
+    @pytest.mark.parametrize("of_hidden", [0.28, 0.9])
+    def test_who_is_behind_is_found(self, everybody: bool, of_hidden: float) -> None:
+        found = look(World(BODIES, of_hidden), MISTAKEN, everybody=everybody)
+        behind = seen_by(cameras(2), BEHIND)[1]
+        torch.testing.assert_close(found.points2d[1], behind, atol=1e-3, rtol=0)
+        torch.testing.assert_close(found.points2d[0], FRONT, atol=1e-3, rtol=0)
         assert found.confidence[0].mean() == MISTAKEN.confidence[0].mean()
 
     def test_two_boxes_of_one_person_stay_as_they_are(self) -> None:
-        found = look(picture({RED: FRONT}), MISTAKEN)
+        found = look(World({RED: FRONT}), MISTAKEN)
         torch.testing.assert_close(found.points2d, MISTAKEN.points2d)
 
-    def test_a_much_less_sure_reading_does_not_count(self) -> None:
-        found = look(BOTH, MISTAKEN, eye=Eye(of_hidden=0.2))
+    @pytest.mark.parametrize("world", [World(BODIES, of_hidden=0.2), World(BODIES, spoil=True)])
+    def test_a_reading_that_is_unsure_or_broken_does_not_count(self, world: World) -> None:
+        found = look(world, MISTAKEN)
         torch.testing.assert_close(found.points2d, MISTAKEN.points2d)
+
+    def test_nobody_becomes_a_double(self) -> None:
+        """Who was found behind has a box of their own already."""
+        three = people((FRONT, 0.6), (FRONT + 3, 0.3), (BEHIND, 0.5))
+        found = look(World(BODIES), three)
+        torch.testing.assert_close(found.points2d, three.points2d)
 
     @pytest.mark.parametrize(
         ("skeletons", "boxes"),
         [
-            (people((FRONT, 0.5), (FRONT, 0.45)), BOXES),  # as sure as the other
-            (people((FRONT, 0.6), (BEHIND + 60, 0.3)), BOXES),  # elsewhere
-            (MISTAKEN, BOXES + torch.tensor([[0.0], [300.0]])),  # boxes apart
+            (people((FRONT, 0.5), (FRONT, 0.45)), BOXES[:2]),  # as sure as the other
+            (people((FRONT, 0.6), (BEHIND + 60, 0.3)), BOXES[:2]),  # elsewhere
+            (MISTAKEN, BOXES[:2] + torch.tensor([[0.0], [300.0]])),  # boxes apart
+            (MISTAKEN, torch.tensor([[80.0, 30, 110, 230], [100.0, 30, 190, 230]])),  # just touch
+            (people((FRONT, 0.3)), BOXES[:1]),
         ],
     )
     def test_nobody_else_is_read_again(self, skeletons: Skeletons, boxes: Tensor) -> None:
-        eye = Eye()
-        assert look(BOTH, skeletons, boxes, eye) is skeletons
-        assert eye.calls == 0
+        world = World(BODIES)
+        assert look(world, skeletons, boxes) is skeletons
+        assert world.calls == 0
+
+    @pytest.mark.parametrize("everybody", [False, True])
+    def test_nobody(self, everybody: bool) -> None:
+        none = MISTAKEN.take(torch.zeros(0, dtype=torch.long))
+        assert look(World(BODIES), none, everybody=everybody) is none
+
+    def test_the_nearest_is_in_front(self) -> None:
+        three = people((BEHIND - 16, 0.6), (FRONT + 3, 0.3), (FRONT, 0.7))
+        other, hidden = in_front(BOXES, three, cameras(3))
+        assert hidden.tolist() == [False, True, False] and other[1] == 2
 
     def test_a_broken_skeleton_hides_nobody(self) -> None:
-        broken = people((FRONT, 0.6), (FRONT, 0.3), (FRONT * torch.nan, 0.9))
-        boxes = torch.cat((BOXES, BOXES[:1]))
-        other, hidden = in_front(boxes, broken, cameras(3))
+        broken = people((FRONT, 0.6), (FRONT + 3, 0.3), (FRONT * torch.nan, 0.9))
+        other, hidden = in_front(BOXES, broken, cameras(3))
         assert hidden.tolist() == [False, True, False] and other[1] == 0
-        found = look(BOTH, broken, boxes)
-        torch.testing.assert_close(found.points2d[1], BEHIND, atol=1e-3, rtol=0)
+        found = look(World(BODIES), broken)
+        behind = seen_by(cameras(3), BEHIND)[1]
+        torch.testing.assert_close(found.points2d[1], behind, atol=1e-3, rtol=0)
+
+
+BOTH = World(BODIES).pictures(cameras(1))[0]
 
 
 class TestPaintOver:
@@ -156,11 +217,18 @@ class TestPaintOver:
 
     @settings(deadline=None, max_examples=20)
     @given(st.integers(0, 1000), st.floats(20, 230), st.floats(-200, 400))
-    def test_colours_come_from_around_alone(self, seed: int, grey: float, x: float) -> None:
+    def test_one_colour_stays(self, seed: int, grey: float, x: float) -> None:
         random = torch.Generator().manual_seed(seed)
         points = FRONT + torch.tensor([x - 118, 0]) + 20 * torch.randn(29, 2, generator=random)
         flat = torch.full((1, 3, SIZE, SIZE), grey)
         torch.testing.assert_close(paint_over(flat, points[None]), flat, rtol=0, atol=1e-2)
+
+    def test_colours_are_those_nearby(self) -> None:
+        halves = torch.full((1, 3, SIZE, SIZE), 30.0)
+        halves[..., SIZE // 2 :, :] = 200.0
+        painted = paint_over(halves, FRONT[None])[0, 0]
+        head, ankle = (FRONT[POINTS.index(name)].long() for name in ("head", "left_ankle"))
+        assert painted[head[1], head[0]] < 50 and painted[ankle[1], ankle[0]] > 180
 
     def test_nothing_is_left_of_a_picture_that_is_all_body(self) -> None:
         near = (FRONT - 128) * 12 + 128
@@ -168,7 +236,7 @@ class TestPaintOver:
         assert painted.isfinite().all()
 
     def test_crops_do_not_depend_on_one_another(self) -> None:
-        pictures = torch.stack((BOTH, BOTH.flip(1), picture({RED: BEHIND})))
+        pictures = torch.stack((BOTH, BOTH.flip(1), BOTH.flip(2)))
         points = torch.stack((FRONT, BEHIND, upright(60.0)))
         together = paint_over(pictures, points)
         for row in range(3):

@@ -207,6 +207,14 @@ class TestAgreement:
             1.2 * math.exp(0.1 * SURENESS)
         )
 
+    def test_a_point_far_from_the_others_counts_less_alone(self) -> None:
+        points = torch.zeros(3, 1, 29, 3)
+        points[0, 0, 20, 0] = 0.4  # one wrist of one reading
+        confidence = torch.full((3, 1, 29), 0.5)
+        share = agreement(points, confidence, torch.ones(3, 1, dtype=torch.bool))[0, 0]
+        assert share[20] < 0.5 * share[0]
+        torch.testing.assert_close(share[:20], share[0].expand(20))
+
 
 class TestPipeline:
     def test_single_pictures_are_looked_at_thoroughly_and_videos_are_not(self) -> None:
