@@ -33,8 +33,8 @@ SecondLook = Annotated[
     str,
     typer.Option(
         help="Look again at people who lean or are unclear: on, off, thorough (everybody in a"
-        " mirror, unclear and hidden people many times), or auto (CPU without --deadline: thorough on"
-        " photos, else on)."
+        " mirror, unclear and hidden people many times), or auto (CPU without --deadline: thorough"
+        " on photos, else on)."
     ),
 ]
 Fuse = Annotated[
