@@ -3,11 +3,12 @@
 image + camera -> detect -> crop -> skeleton -> place -> IK -> refine -> body -> track -> people
 
 People who lean are looked at twice (`second_look`), on single pictures unclear ones many times
-(`thorough_look`) and those behind others once more (`hidden_look`); people found twice are left out (`doubles`); before inverse kinematics, skeletons
-take the body's bone lengths (`foreshorten`); after tracking, bodies may be smoothed. Every stage is
-a batch over the people of the frame; the mathematics is in the file named after the stage. On a GPU
-the same functions work on places for people, some of them empty (`device_line`). A depth image,
-where there is one, gives the bodies' distance (`depth`).
+(`thorough_look`) and those behind others once more (`hidden_look`); people found twice are left out
+(`doubles`); before inverse kinematics, skeletons take the body's bone lengths (`foreshorten`);
+after tracking, bodies may be smoothed. Every stage is a batch over the people of the frame; the
+mathematics is in the file named after the stage. On a GPU the same functions work on places for
+people, some of them empty (`device_line`). A depth image, where there is one, gives the bodies'
+distance (`depth`).
 """
 
 from __future__ import annotations
