@@ -114,18 +114,27 @@ def run_sources(
     return summary
 
 
-def refuse_own_output(sources: Iterable[Source], folder: Path) -> None:
-    """Refuse sources that the run would write over.
+def refuse_own_output(sources: Iterable[Source], config: RunConfig) -> None:
+    """Refuse sources that the run would write over, or into.
 
     Raises:
         UsageError: naming the first of them.
     """
+    folder = config.folder.expanduser().resolve()
     own = {(folder / name).resolve() for name in ("overlay", *FOLDERS)}
+    recordings = [
+        (option, path.expanduser().resolve())
+        for option, path in (("--mcap", config.mcap), ("--rerun", config.rerun))
+        if path is not None
+    ]
     for source in sources:
         for path in map(Path.resolve, source.paths):
-            video = path.parent == folder.resolve() and path.match("overlay*.mp4")
+            video = path.parent == folder and path.match("overlay*.mp4")
             if path.parent in own or video:
                 raise UsageError(f"source {path} would be written over; give another --output")
+            for option, recording in recordings:
+                if path in (recording, recording.parent):  # the latter is a bag's folder
+                    raise UsageError(f"source {path} would be written over; give another {option}")
 
 
 def run_frame(

@@ -89,7 +89,7 @@ def run(
     )
     known = camera is not None or fov is not None  # then a bag's own camera isn't asked
     opened = open_sources(sources, topic, camera_info=not known)
-    refuse_own_output(opened, output)
+    refuse_own_output(opened, config)
     chosen = options.pipeline_config(
         backend=backend,
         device=device,

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import typer
+from bag_samples import BagMaker
 from typer.testing import CliRunner
 
 from mpmesh_core import cli
@@ -233,6 +234,29 @@ class TestRun:
         assert outcome.code == 2
         assert_one_line(outcome.err, "would be written over")
         assert photo.read_bytes() == before
+
+    def test_a_recording_is_not_written_over_its_source(self, mpmesh, tmp_path: Path) -> None:
+        for package in ("rosbags", "rerun"):
+            pytest.importorskip(package, reason=f"the optional package {package} isn't installed")
+        with BagMaker(tmp_path, "mcap") as bag:
+            bag.image("/image", 1.0, np.zeros((48, 64, 3), np.uint8), 10.0)
+        (part,) = bag.path.glob("*.mcap")
+        photo, link = write_picture(tmp_path / "photo.png"), tmp_path / "link.mcap"
+        link.symlink_to(part)
+        for source, option, file in (
+            (part, "--mcap", part),
+            (part, "--mcap", link),
+            (bag.path, "--mcap", part),
+            (bag.path, "--mcap", bag.path / "new.mcap"),
+            (photo, "--mcap", photo),
+            (photo, "--rerun", photo),
+        ):
+            before = file.read_bytes() if file.exists() else b""
+            outcome = mpmesh("run", source, "-o", tmp_path / "out", option, file)
+            assert outcome.code == 2, outcome.err
+            assert_one_line(outcome.err, f"would be written over; give another {option}")
+            assert (file.read_bytes() if file.exists() else b"") == before
+        assert link.is_symlink() and not (tmp_path / "out").exists()
 
 
 class TestEnd:
