@@ -1,10 +1,10 @@
 """evaluation.people: people found over time against a truth of the same frames.
 
-Protocol. Frames belong together when their stamps are at most 5 ms apart; every frame of the truth
-counts, one without result as one where nobody was found. In each frame people are matched to truths
-by the Hungarian method on the distance of their pelvises, up to 1 m. MPJPE after moving both
-pelvises together, PA-MPJPE after a similarity, over the 24 SMPL joints; the position error is that
-of the pelvis.
+Protocol. Frames belong together, one to one, when their stamps are at most 5 ms apart; every frame
+of the truth counts, one without result as one where nobody was found. In each frame people are
+matched to truths by the Hungarian method on the distance of their pelvises, up to 1 m. MPJPE after
+moving both pelvises together, PA-MPJPE after a similarity, over the 24 SMPL joints; the position
+error is that of the pelvis.
 """
 
 from __future__ import annotations
@@ -112,16 +112,26 @@ def pair_frames(
 ) -> list[ObservedFrame | None]:
     """For each frame of the truth the result nearest in time, None beyond the tolerance.
 
-    Both are sorted by stamp.
+    Both are sorted by stamp. A result goes to one truth, the nearest of those it is nearest to;
+    frames of one and the same stamp are paired in their order.
     """
     stamps = np.array([frame.stamp_ns for frame in found], np.int64)
     known = np.array([frame.stamp_ns for frame in truth], np.int64)
     if not len(stamps):
         return [None] * len(truth)
+    stamps, first, counts = np.unique(stamps, return_index=True, return_counts=True)
     middles = np.array([a + (b - a) // 2 for a, b in pairwise(stamps.tolist())], np.int64)
     nearest = np.searchsorted(middles, known)
-    near = np.abs(stamps[nearest] - known) <= STAMP_TOLERANCE_NS
-    return [found[i] if ok else None for i, ok in zip(nearest.tolist(), near.tolist())]
+    apart = np.abs(stamps[nearest] - known)
+    rivals: dict[int, list[int]] = {}  # stamp of results -> truths that are near it
+    for number in np.flatnonzero(apart <= STAMP_TOLERANCE_NS).tolist():
+        rivals.setdefault(int(nearest[number]), []).append(number)
+    paired: list[ObservedFrame | None] = [None] * len(truth)
+    for stamp, numbers in rivals.items():
+        chosen = sorted(numbers, key=lambda number: int(apart[number]))[: counts[stamp]]
+        for place, number in enumerate(sorted(chosen), int(first[stamp])):
+            paired[number] = found[place]
+    return paired
 
 
 def _frame_errors(found: ObservedFrame, truth: ObservedFrame) -> FrameErrors:
