@@ -230,7 +230,7 @@ def _not_finite(line: dict[str, Any]) -> str:
 def read_results(path: str | Path) -> list[FrameResult]:
     """Read a results.jsonl, or that of an output folder.
 
-    A last line without its end (the writer was killed) is left out with a warning.
+    A last line that is cut off (the writer was killed) is left out with a warning.
 
     Raises:
         MissingFileError: no such file.
@@ -246,13 +246,16 @@ def read_results(path: str | Path) -> list[FrameResult]:
         ) from None
     except OSError as error:
         raise InputError(f"results {path} cannot be read: {error.strerror}") from None
-    if lines[-1]:
+    results = list(_parse(path, lines[:-1]))
+    try:
+        results += _parse(path, filter(None, lines[-1:]), start=len(lines))
+    except InputError:
         logger.warning("results %s end within line %d; that frame is left out", path, len(lines))
-    return list(_parse(path, lines[:-1]))
+    return results
 
 
-def _parse(path: Path, lines: Iterable[bytes]) -> Iterator[FrameResult]:
-    for number, line in enumerate(lines, start=1):
+def _parse(path: Path, lines: Iterable[bytes], start: int = 1) -> Iterator[FrameResult]:
+    for number, line in enumerate(lines, start):
         try:
             yield _result_from_dict(json.loads(line))
         except (ValueError, KeyError, TypeError, AttributeError) as error:

@@ -168,6 +168,15 @@ class TestReadResults:
         assert [result.frame for result in read_results(path)] == [0, 1]
         assert len(said) == 1 and "line 3" in said[0]
 
+    def test_whole_last_line_without_a_line_feed_counts(
+        self, tmp_path: Path, listen: Callable[[str], list[str]]
+    ) -> None:
+        lines = [result_to_json(random_result(np.random.default_rng(0), i)) for i in range(3)]
+        (tmp_path / "results.jsonl").write_text("\n".join(lines))
+        said = listen("mpmesh_core.outputs")
+        assert [result.frame for result in read_results(tmp_path)] == [0, 1, 2]
+        assert not said
+
     @pytest.mark.parametrize(
         "line, reason",
         [
