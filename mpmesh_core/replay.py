@@ -21,6 +21,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field
 
 from mpmesh_core import __version__
+from mpmesh_core.body.files import find_body_file
 from mpmesh_core.camera import Camera
 from mpmesh_core.drawing import OverlayDrawer
 from mpmesh_core.errors import InputError, MPMeshError
@@ -208,7 +209,7 @@ def _pipeline(config: PipelineConfig) -> Pipeline:
 
 
 def fingerprint(bag: Path, config: ReplayConfig) -> str:
-    """What an output depends on: version, settings, networks and the bag, as a hash."""
+    """What an output depends on: version, settings, networks, body and the bag, as a hash."""
     pipeline = config.pipeline
     digest = hashlib.sha256(__version__.encode())
     digest.update(json.dumps(config.model_dump(mode="json"), sort_keys=True).encode())
@@ -216,6 +217,7 @@ def fingerprint(bag: Path, config: ReplayConfig) -> str:
         weights_path(name, pipeline.variant, pipeline.weights)
         for name in ("detector", "skeleton", "refiner")
     ]
+    files.append(find_body_file(pipeline.body, pipeline.gender))
     files += [path for path in (pipeline.detector, config.camera_file) if path is not None]
     for path in files:
         digest.update(path.read_bytes())
