@@ -22,6 +22,8 @@ from mpmesh_core.replay import ReplayConfig, ReplayJob, ReplayReport, replay_or_
 def plan_jobs(bags: Sequence[Path], output: Path) -> list[ReplayJob]:
     """Where each bag goes: to `output` if that is an .mcap file, else to a file of its name in it.
 
+    The name of a file loses its ending, that of a folder has none.
+
     Raises:
         UsageError: several bags for one file, two bags of one name, or a bag written over itself.
     """
@@ -30,7 +32,8 @@ def plan_jobs(bags: Sequence[Path], output: Path) -> list[ReplayJob]:
             raise UsageError(f"--output {output} is one file for {len(bags)} bags; give a folder")
         jobs = [ReplayJob(bags[0], output)]
     else:
-        jobs = [ReplayJob(bag, output / f"{bag.stem}.mcap") for bag in bags]
+        names = [bag.absolute().name if bag.is_dir() else bag.stem for bag in bags]
+        jobs = [ReplayJob(bag, output / f"{name}.mcap") for bag, name in zip(bags, names)]
     taken: dict[Path, Path] = {}
     for job in jobs:
         other = taken.setdefault(job.output, job.bag)

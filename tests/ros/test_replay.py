@@ -22,7 +22,7 @@ from mpmesh_core.messages import OUTPUTS
 from mpmesh_core.messages.rosbags_types import RosbagsTypes
 from mpmesh_core.outputs import ResultsWriter
 from mpmesh_core.pipeline import Pipeline, PipelineConfig
-from mpmesh_core.replay import ReplayConfig, ReplayJob, replay_bag, replay_or_report
+from mpmesh_core.replay import ReplayConfig, ReplayJob, fingerprint, replay_bag, replay_or_report
 from mpmesh_core.replay_fleet import plan_jobs, replay_jobs, replay_on_ray
 from mpmesh_core.sources.bags import Bag
 from mpmesh_core.training.synthetic.demo_clip import demo_clip
@@ -168,6 +168,19 @@ class TestReplay:
         job.output.write_bytes(job.output.read_bytes()[:-20])
         assert not replay_bag(job, changed).skipped
 
+    @pytest.mark.parametrize("named", [True, False])
+    def test_another_body_is_noticed(self, make_bag, tmp_path, monkeypatch, named):
+        """Whether it is the file of --body, or the one that `smpl` finds."""
+        file = tmp_path / "SMPL_NEUTRAL.npz"
+        monkeypatch.setenv("MPMESH_SMPL_DIR", str(tmp_path))
+        config = ReplayConfig(pipeline=PipelineConfig(body=str(file) if named else "smpl"))
+        bag = make_bag()
+        file.write_bytes(b"a body")
+        before = fingerprint(bag, config)
+        assert fingerprint(bag, config) == before
+        file.write_bytes(b"another body")
+        assert fingerprint(bag, config) != before
+
 
 class TestCamera:
     def test_images_before_the_first_camera_info_have_it_too(self, make_bag, tmp_path):
@@ -294,6 +307,13 @@ class TestFleet:
             plan_jobs([a, b.with_name("x.mcap")], tmp_path / "out")
         with pytest.raises(UsageError, match="written over"):
             plan_jobs([b], b)
+
+    def test_folders_keep_their_whole_name(self, tmp_path):
+        folders = [tmp_path / name for name in ("v1.0", "v1.1")]
+        for folder in folders:
+            folder.mkdir()
+        jobs = plan_jobs(folders, tmp_path / "out")
+        assert [job.output.name for job in jobs] == ["v1.0.mcap", "v1.1.mcap"]
 
     def test_processes_give_the_same_bytes_and_one_failure_stops_nobody(self, make_bag, tmp_path):
         bags = [make_bag(name="one"), tmp_path / "nowhere.mcap", make_bag(name="two")]
