@@ -84,6 +84,11 @@ def run_with_progress(
 def print_summary(console: Console, summary: RunSummary, seconds: float, backend: str) -> None:
     """Print the summary table, and the reasons of bad frames, the first ten of them."""
     console.print(summary_table(summary, seconds, backend))
+    print_bad_frames(console, summary)
+
+
+def print_bad_frames(console: Console, summary: RunSummary) -> None:
+    """Print the reasons of bad frames, the first ten of them."""
     for bad in summary.bad[:_LISTED]:
         console.print(Text(f"bad frame: {bad.reason}", style="red"), soft_wrap=True)
     if len(summary.bad) > _LISTED:

@@ -78,6 +78,7 @@ class ReplayReport:
     backend: str = ""  # what ran the networks
     skipped: bool = False  # it was finished before
     error: str | None = None  # why there is no file
+    exit_code: int = 0  # of the command, where there is an error
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def replay_or_report(
     try:
         return replay_bag(job, config, tell)
     except (MPMeshError, OSError) as error:
-        return ReplayReport(job, error=str(error))
+        return ReplayReport(job, error=str(error), exit_code=getattr(error, "exit_code", 1))
 
 
 def replay_bag(job: ReplayJob, config: ReplayConfig, tell: Tell | None = None) -> ReplayReport:

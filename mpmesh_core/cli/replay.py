@@ -109,18 +109,24 @@ def replay(
     plan = plan_jobs([bag.expanduser() for bag in bags], output.expanduser())
     truths = {} if evaluate is None else read_truths(plan, config, evaluate)
     console = Console(stderr=True)
-    failed = 0
+    failed: dict[Path, int] = {}  # bag -> exit code
     try:
         for report in _reports(plan, config, jobs, ray, console):
+            bag = report.job.bag
             _print_report(console, report, single=len(plan) == 1, fov_given=fov is not None)
-            failed += report.error is not None
-            if truths and report.error is None:
-                failed += not _evaluated(console, report, config, truths[report.job.bag])
+            if report.error is not None:
+                failed[bag] = report.exit_code
+            elif truths and not _evaluated(console, report, config, truths[bag]):
+                failed[bag] = 1
     except (KeyboardInterrupt, SystemExit):
         console.print("stopped; bags that are finished are kept, the same call goes on")
         raise
-    if failed:
+    if failed and len(plan) > 1:
+        text = f"{len(failed)} of {len(plan)} bags failed: {', '.join(map(str, failed))}"
+        console.print(Text(text, style="red"), soft_wrap=True)
         raise typer.Exit(1)
+    if failed:
+        raise typer.Exit(*failed.values())
 
 
 def _reports(
@@ -156,7 +162,7 @@ def _evaluated(console: Console, report: ReplayReport, config: ReplayConfig, tru
     try:
         evaluation = evaluate_replay(report, config, truth)
     except MPMeshError as error:
-        console.print(Text(f"mpmesh: {error}", style="red"), soft_wrap=True)
+        _print_error(console, report.job.bag, str(error))
         return False
     table = Table(title=evaluation.title, title_justify="left")
     table.add_column("what")
@@ -170,11 +176,11 @@ def _evaluated(console: Console, report: ReplayReport, config: ReplayConfig, tru
 
 
 def _print_report(console: Console, report: ReplayReport, single: bool, fov_given: bool) -> None:
-    from mpmesh_core.progress import print_summary
+    from mpmesh_core.progress import print_bad_frames, print_summary
 
     name, summary = report.job.bag, report.summary
     if report.error is not None:
-        console.print(Text(f"mpmesh: {report.error}", style="red"), soft_wrap=True)
+        _print_error(console, name, report.error)
         return
     if report.skipped:
         console.print(Text(f"{report.job.output} is finished, kept as it is"), soft_wrap=True)
@@ -184,8 +190,15 @@ def _print_report(console: Console, report: ReplayReport, single: bool, fov_give
     else:
         text = f"{name}: {summary.frames} frames, {len(summary.bad)} bad, {summary.people} people"
         console.print(Text(text), soft_wrap=True)
+        print_bad_frames(console, summary)
     if summary.assumed_camera and not fov_given:
         text = f"warning: {name} has no camera_info for its pictures: 60 degrees are assumed, so "
         text += "distances are approximate (--camera FILE or --fov DEG)"
         console.print(Text(text, style="yellow"), soft_wrap=True)
     console.print(Text(f"written: {report.job.output}"), soft_wrap=True)
+
+
+def _print_error(console: Console, bag: Path, error: str) -> None:
+    """One line that names the bag."""
+    text = error if str(bag) in error else f"{bag}: {error}"
+    console.print(Text(f"mpmesh: {text}", style="red"), soft_wrap=True)

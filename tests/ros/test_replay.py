@@ -414,3 +414,27 @@ def test_command_line(make_bag, tmp_path):
     wrong = run(str(make_bag()), "-o", str(tmp_path / "out.mcap"), "--only", "boxes")
     assert wrong.returncode == 2 and "'boxes' is none of" in wrong.stderr
     assert "Traceback" not in wrong.stderr + missing.stderr
+    for words in (["--topic", "/nothing"], ["--keep", "/nothing"]):
+        wrong = run(str(tmp_path / "drive_mcap"), "-o", str(tmp_path / "out.mcap"), *words)
+        assert wrong.returncode == 2 and "/nothing" in wrong.stderr
+
+
+def test_several_bags_name_what_is_wrong(tmp_path, clip, monkeypatch, capsys):
+    """Each error its bag, each bad picture its reason, and at the end who failed."""
+    from mpmesh_core.cli import main
+
+    for name, heights in (("good", (240, 100)), ("empty", (100,))):
+        with BagMaker(tmp_path, "mcap", name) as bag:
+            bag.camera_info(INFO, info_of(clip[0].camera), 9.0)
+            for index, height in enumerate(heights):
+                bag.image(IMAGES, 1.0 + index, clip[index].image[:height], 10.0 + index)
+    good, empty = tmp_path / "good_mcap", tmp_path / "empty_mcap"
+    words = [str(good), str(empty), "-o", str(tmp_path / "out"), "--only", "people"]
+    monkeypatch.setattr("sys.argv", ["mpmesh", "replay", *words])
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # the tests keep their own handlers
+    with pytest.raises(SystemExit) as end:
+        main()
+    said = capsys.readouterr().err
+    assert end.value.code == 1 and f"1 of 2 bags failed: {empty}" in said
+    assert f"mpmesh: {empty}: no frame could be used: " in said
+    assert "bad frame: the camera is calibrated for 320x240, the picture is 320x100" in said
