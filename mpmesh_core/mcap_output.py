@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from mpmesh_core import __version__
-from mpmesh_core.errors import InputError, MissingPackageError, refusing
-from mpmesh_core.outputs import prepare_folder
+from mpmesh_core.errors import MissingPackageError, refusing
+from mpmesh_core.outputs import prepare_folder, refuse_folder
 
 # offered by a topic that is written once: keep last 1, reliable, transient local (as rosbag2 writes
 # policies in its formats up to 8, which every ROS 2 reads)
@@ -48,8 +48,7 @@ class McapFile:
         mcap = import_mcap()
         path = Path(path).expanduser()
         self.path = prepare_folder(path.parent, "file") / path.name
-        if self.path.is_dir():
-            raise InputError(f"{self.path} cannot be written: it is a folder")
+        refuse_folder(self.path)
         self.partial = self.path.with_name(f".{self.path.name}.part")
         self._salvage = salvage
         self._stream: IO[bytes] = open(self.partial, "wb")  # noqa: SIM115 closed by __exit__

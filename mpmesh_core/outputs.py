@@ -16,6 +16,7 @@ import logging
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,16 @@ def prepare_folder(folder: str | Path, option: str = "--output") -> Path:
     return folder
 
 
+def refuse_folder(path: Path) -> None:
+    """Say before the work that a file cannot be written where a folder is.
+
+    Raises:
+        InputError: there is one.
+    """
+    if path.expanduser().is_dir():
+        raise InputError(f"{path} cannot be written: it is a folder")
+
+
 def write_file(path: Path, data: bytes) -> None:
     """Write a whole file or nothing: under another name first, then renamed.
 
@@ -79,6 +90,8 @@ def write_file(path: Path, data: bytes) -> None:
         partial.write_bytes(data)
         os.replace(partial, path)
     except OSError as error:
+        with suppress(OSError):
+            partial.unlink()
         raise InputError(f"{path} cannot be written: {error.strerror}") from None
 
 
@@ -99,8 +112,7 @@ class ResultsWriter:
         self.path = self.folder / RESULTS_NAME
         self._faces = faces
         self._file: io.RawIOBase | None = None
-        if self.path.is_dir():
-            raise InputError(f"{self.path} cannot be written: it is a folder")
+        refuse_folder(self.path)
 
     def write(self, result: FrameResult) -> None:
         """Write one frame; after this returns, a kill of the process doesn't lose it.

@@ -50,7 +50,10 @@ def bench(
     Example: mpmesh bench --size 640x480 --size 3840x2160 --people 1 --people 16 --output new.json
     """
     from mpmesh_core.evaluation.bench_files import changes, read_bench
+    from mpmesh_core.outputs import refuse_folder
 
+    if output is not None:
+        refuse_folder(output)
     console = Console()
     before = None if against is None else read_bench(against)  # a wrong file is told at once
     if read is not None:

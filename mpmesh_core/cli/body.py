@@ -39,8 +39,10 @@ def build(
     """
     from mpmesh_core.body.build import build_open_body
     from mpmesh_core.body.files import OPEN_BODY
+    from mpmesh_core.outputs import refuse_folder
 
     path = output or OPEN_BODY
+    refuse_folder(path)
     report = build_open_body(path)
     typer.echo(
         f"{path}  {path.stat().st_size / 1e6:.2f} MB, {report.vertices} vertices, "
@@ -98,8 +100,9 @@ def render(
 
     from mpmesh_core.body import load_body
     from mpmesh_core.cli.body_sheet import draw_sheet
-    from mpmesh_core.outputs import prepare_folder, write_file
+    from mpmesh_core.outputs import prepare_folder, refuse_folder, write_file
 
+    refuse_folder(output)
     prepare_folder(output.parent)
     model = load_body(body, gender)
     betas, rotations, captions = _sheet_people(model, data, seed)

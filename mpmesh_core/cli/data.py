@@ -74,7 +74,10 @@ def check(
     from mpmesh_core.cli.data_sheet import write_sheet
     from mpmesh_core.datasets.catalogue import dataset_info, place_of
     from mpmesh_core.datasets.check import SplitReport, check_split_of, spread_out
+    from mpmesh_core.outputs import refuse_folder
 
+    if output is not None:
+        refuse_folder(output)
     info = dataset_info(name)
     folder = place_of(info, root)
     reports: list[SplitReport] = [check_split_of(name, root, s, limit) for s in info.splits]

@@ -31,14 +31,16 @@ def check_output(output: Path | None) -> None:
     Raises:
         UsageError: the JSON has the page's name.
         MissingPackageError: the page's packages aren't installed.
-        InputError: the folder cannot be written.
+        InputError: the folder cannot be written, or JSON or page are folders.
     """
     if output is not None:
         from mpmesh_core.evaluation.plots import import_plotting
-        from mpmesh_core.outputs import prepare_folder
+        from mpmesh_core.outputs import prepare_folder, refuse_folder
 
         if output.suffix == ".html":
             raise UsageError(f"--output {output}: name the JSON file; the page is beside it")
+        refuse_folder(output)
+        refuse_folder(output.with_suffix(".html"))
         import_plotting()
         prepare_folder(output.parent)
 

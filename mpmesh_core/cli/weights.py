@@ -77,8 +77,9 @@ def import_weights(
     """
     from mpmesh_core.networks.checkpoint import save_checkpoint
     from mpmesh_core.networks.resnet_import import import_backbone
-    from mpmesh_core.outputs import prepare_folder
+    from mpmesh_core.outputs import prepare_folder, refuse_folder
 
+    refuse_folder(output)
     network, report = import_backbone(path, kind)
     Console().print(_report_table(report, path.name))
     if not report.complete:

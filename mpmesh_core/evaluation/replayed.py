@@ -19,8 +19,10 @@ from mpmesh_core.evaluation.observed import ObservedFrame, observed_in_bag, obse
 from mpmesh_core.evaluation.people import compare_people
 from mpmesh_core.evaluation.plots import import_plotting
 from mpmesh_core.evaluation.report_page import Evaluation, report_page
-from mpmesh_core.outputs import write_file
+from mpmesh_core.outputs import refuse_folder, write_file
 from mpmesh_core.replay import ReplayConfig, ReplayJob, ReplayReport
+
+_REPORT = (".json", ".html")  # figures and page
 
 
 @dataclass(frozen=True)
@@ -43,11 +45,14 @@ def read_truths(jobs: Sequence[ReplayJob], config: ReplayConfig, text: str) -> d
     Raises:
         UsageError: no such topic, one without people, one file for several bags, or a replay that
             writes no people.
-        InputError, MissingFileError: a file that cannot be read.
+        InputError, MissingFileError: a file that cannot be read, or a folder in a report's place.
         MissingPackageError: trackeval, matplotlib or jinja2 isn't installed.
     """
     if config.outputs is not None and "people" not in config.outputs:
         raise UsageError("--evaluate compares the output people; write it too: --only people")
+    for job in jobs:
+        for suffix in _REPORT:
+            refuse_folder(job.output.with_suffix(suffix))
     import_metrics()
     import_plotting()
     path = Path(text).expanduser()
@@ -81,8 +86,8 @@ def evaluate_replay(replay: ReplayReport, config: ReplayConfig, truth: Truth) ->
         latency_ms=replay.summary.latency,
     )
     page = report_page(evaluation)
-    write_file(replay.job.output.with_suffix(".json"), _figures(evaluation).encode())
-    write_file(replay.job.output.with_suffix(".html"), page.encode())
+    for suffix, text in zip(_REPORT, (_figures(evaluation), page)):
+        write_file(replay.job.output.with_suffix(suffix), text.encode())
     return evaluation
 
 

@@ -209,6 +209,32 @@ class TestRun:
             assert outcome.code == 2
             assert_one_line(outcome.err, pattern)
 
+    @pytest.mark.parametrize(
+        "words",
+        [
+            ["evaluate", "synthetic", "nowhere", "--output"],
+            ["evaluate", "photos", "--data", "nowhere", "--output"],
+            ["bench", "--read", "nowhere", "--output"],
+            ["body", "build", "--output"],
+            ["body", "render", "--output"],
+            ["data", "check", "nothing", "--root", "nowhere", "--output"],
+            ["weights", "import", "nowhere.pth", "--kind", "resnet50", "--output"],
+        ],
+        ids=lambda words: " ".join(words[:2]),
+    )
+    def test_a_folder_where_a_file_should_be_is_told_before_the_work(
+        self, mpmesh, tmp_path: Path, words: list[str]
+    ) -> None:
+        outcome = mpmesh(*words, tmp_path)
+        assert outcome.code == 1
+        assert_one_line(outcome.err, f"{tmp_path} cannot be written: it is a folder")
+
+    def test_a_folder_where_the_page_should_be(self, mpmesh, tmp_path: Path) -> None:
+        (tmp_path / "figures.html").mkdir()
+        outcome = mpmesh("evaluate", "synthetic", "nowhere", "-o", tmp_path / "figures.json")
+        assert outcome.code == 1
+        assert_one_line(outcome.err, "figures.html cannot be written: it is a folder")
+
     def test_damaged_weights(self, mpmesh, tmp_path: Path) -> None:
         weights = tmp_path / "weights"
         weights.mkdir()

@@ -23,7 +23,13 @@ from hypothesis import strategies as st
 from people_samples import random_person, random_result
 
 from mpmesh_core.errors import InputError, MissingFileError, NumericalError
-from mpmesh_core.outputs import ResultsWriter, prepare_folder, read_results, result_to_json
+from mpmesh_core.outputs import (
+    ResultsWriter,
+    prepare_folder,
+    read_results,
+    result_to_json,
+    write_file,
+)
 from mpmesh_core.overlay_output import OverlayImages, OverlayVideo, OverlayWriter
 from mpmesh_core.sources import Frame, open_source
 
@@ -251,6 +257,12 @@ class TestFolder:
                 ResultsWriter(tmp_path)
         finally:
             tmp_path.chmod(0o700)
+
+    def test_a_file_that_fails_leaves_nothing(self, tmp_path: Path) -> None:
+        (tmp_path / "figures.json").mkdir()
+        with pytest.raises(InputError, match=r"figures\.json cannot be written"):
+            write_file(tmp_path / "figures.json", b"{}")
+        assert os.listdir(tmp_path) == ["figures.json"]
 
     def test_full_disk(self, tmp_path: Path) -> None:
         if not Path("/dev/full").exists():

@@ -396,6 +396,9 @@ class TestEvaluation:
             read_truths([job], ReplayConfig(outputs=("tf",)), "/mpmesh/people")
         with pytest.raises(UsageError, match=r"CameraInfo; truth is one of"):
             read_truths([job], PEOPLE, INFO)
+        (tmp_path / "new.html").mkdir()
+        with pytest.raises(InputError, match=r"new\.html cannot be written: it is a folder"):
+            read_truths([ReplayJob(recorded, tmp_path / "new.mcap")], PEOPLE, "/mpmesh/people")
         with pytest.raises(UsageError, match="is of one bag"):
             read_truths([job, job], PEOPLE, str(tmp_path / "run"))
 
