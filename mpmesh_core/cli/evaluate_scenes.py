@@ -11,6 +11,7 @@ import typer
 from mpmesh_core.cli import options
 from mpmesh_core.cli.evaluate_report import Output, check_output, show_report, with_progress
 from mpmesh_core.cli.replay import replay
+from mpmesh_core.errors import UsageError
 
 
 def synthetic(
@@ -79,6 +80,10 @@ def bag(
 
     Example: mpmesh evaluate bag drive.mcap --truth /people/truth --output people.mcap
     """
+    if output.suffix.lower() != ".mcap":
+        raise UsageError(
+            f"--output {output}: name the replayed file (.mcap); the figures are beside it (.json)"
+        )
     replay(
         [recording],
         output,

@@ -235,6 +235,14 @@ class TestRun:
         assert outcome.code == 1
         assert_one_line(outcome.err, "figures.html cannot be written: it is a folder")
 
+    @pytest.mark.parametrize("name", ["figures.json", "folder"])
+    def test_evaluate_bag_takes_the_replayed_file(self, mpmesh, tmp_path: Path, name: str) -> None:
+        output = tmp_path / name
+        outcome = mpmesh("evaluate", "bag", "nowhere.mcap", "--truth", "/people", "-o", output)
+        assert outcome.code == 2
+        assert_one_line(outcome.err, rf"{name}: name the replayed file \(\.mcap\)")
+        assert not output.exists()
+
     def test_damaged_weights(self, mpmesh, tmp_path: Path) -> None:
         weights = tmp_path / "weights"
         weights.mkdir()
