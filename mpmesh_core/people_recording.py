@@ -6,6 +6,7 @@ Out  the topics that a live node publishes, in a McapFile
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from mpmesh_core.errors import UsageError
@@ -16,6 +17,7 @@ from mpmesh_core.messages.rosbags_types import RosbagsTypes
 HUMANS = Output("humans", "/humans/bodies/...", "hri_msgs/msg/...")  # several topics a person
 OUTPUT_NAMES = (*(output.name for output in OUTPUTS), HUMANS.name)
 NODE_NAME = "mpmesh"  # what `~/` stands for
+_NODE = re.compile(r"[A-Za-z_]\w*(/[A-Za-z_]\w*)*", re.ASCII)
 
 
 def chosen_outputs(names: Sequence[str] | None) -> list[Output]:
@@ -28,6 +30,25 @@ def chosen_outputs(names: Sequence[str] | None) -> list[Output]:
     if unknown:
         raise UsageError(f"output {unknown[0]!r} is none of {', '.join(OUTPUT_NAMES)}")
     return [output for output in (*OUTPUTS, HUMANS) if names is None or output.name in names]
+
+
+def node_prefix(node: str) -> str:
+    """What `~/` stands for.
+
+    Raises:
+        UsageError: a name that ROS doesn't take.
+    """
+    name = node.strip("/")
+    if not _NODE.fullmatch(name):
+        raise UsageError(
+            f"node {node!r} is no ROS name: letters, digits and _, no digit first, / between parts"
+        )
+    return f"/{name}/"
+
+
+def output_topic(output: Output, node: str) -> str:
+    """Full name of an output's topic."""
+    return output.topic.replace("~/", node_prefix(node))
 
 
 class PeopleRecorder:
@@ -54,7 +75,7 @@ class PeopleRecorder:
         self._humans = HUMANS in outputs
         self._channels = {
             output.name: file.add_topic(
-                output.topic.replace("~/", f"/{node.strip('/')}/"),
+                output_topic(output, node),
                 output.type,
                 self._types.definition(output.type),
                 qos=LATCHED_QOS if output.latched else "",

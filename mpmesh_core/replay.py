@@ -27,7 +27,7 @@ from mpmesh_core.drawing import OverlayDrawer
 from mpmesh_core.errors import InputError, MPMeshError
 from mpmesh_core.mcap_output import McapFile, read_note
 from mpmesh_core.messages import MessageFrame, MessageOptions
-from mpmesh_core.people_recording import NODE_NAME, PeopleRecorder, chosen_outputs
+from mpmesh_core.people_recording import NODE_NAME, PeopleRecorder, chosen_outputs, node_prefix
 from mpmesh_core.pipeline import Pipeline, PipelineConfig
 from mpmesh_core.run_outputs import DEFAULT_FOV
 from mpmesh_core.runner import RunSummary, run_frame
@@ -141,6 +141,7 @@ class _Replay:
     def __init__(self, bag: Bag, config: ReplayConfig, rule: _KnownCamera) -> None:
         self._bag, self._config, self._rule = bag, config, rule
         self._outputs = chosen_outputs(config.outputs)
+        node_prefix(config.node)  # a wrong name is told before anything is written
         everything = EVERY_TOPIC in config.keep
         self._keep = bag.all_topics() if everything else list(config.keep)
         self._kept = bag.kept_topics(self._keep)

@@ -73,7 +73,7 @@ def replay(
     Example: mpmesh replay drive.mcap --output people.mcap --keep /camera/camera_info
     """
     from mpmesh_core.evaluation.replayed import read_truths
-    from mpmesh_core.people_recording import chosen_outputs
+    from mpmesh_core.people_recording import chosen_outputs, node_prefix
     from mpmesh_core.replay import ReplayConfig
     from mpmesh_core.replay_fleet import plan_jobs
 
@@ -82,6 +82,7 @@ def replay(
     if ray is not None and jobs > 1:
         raise UsageError("--jobs is for this machine, --ray for a cluster; give one of them")
     chosen_outputs(outputs)
+    node_prefix(node)
     config = ReplayConfig(
         pipeline=options.pipeline_config(
             backend=backend,

@@ -20,6 +20,7 @@ from mpmesh_core.evaluation.people import compare_people
 from mpmesh_core.evaluation.plots import import_plotting
 from mpmesh_core.evaluation.report_page import Evaluation, report_page
 from mpmesh_core.outputs import refuse_folder, write_file
+from mpmesh_core.people_recording import node_prefix
 from mpmesh_core.replay import ReplayConfig, ReplayJob, ReplayReport
 
 _REPORT = (".json", ".html")  # figures and page
@@ -74,7 +75,7 @@ def evaluate_replay(replay: ReplayReport, config: ReplayConfig, truth: Truth) ->
     Raises:
         InputError: a truth of other frames.
     """
-    found = observed_in_bag(replay.job.output, f"/{config.node.strip('/')}/people")
+    found = observed_in_bag(replay.job.output, f"{node_prefix(config.node)}people")
     report, frames = compare_people(found, truth.frames)
     evaluation = Evaluation(
         title=f"People in {replay.job.bag.name}",

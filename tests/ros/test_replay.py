@@ -149,6 +149,11 @@ class TestReplay:
         bag = make_bag(compression=compression)
         assert len(replayed(bag, tmp_path / "out.mcap")) == len(clip)
 
+    def test_node_with_a_namespace(self, make_bag, tmp_path, clip):
+        config = ReplayConfig(outputs=("people",), node="/robot_1/eyes")
+        replay_bag(ReplayJob(make_bag(), tmp_path / "out.mcap"), config)
+        assert {m[0] for m in read(tmp_path / "out.mcap")} == {"/robot_1/eyes/people"}
+
     def test_same_bytes_again(self, make_bag, tmp_path):
         bag = make_bag(compressed=True)
         digests = set()
@@ -274,6 +279,10 @@ class TestFaults:
             (ReplayConfig(keep=("/nothing",)), "no topic '/nothing'; its topics: /camera"),
             (ReplayConfig(outputs=("boxes",)), "'boxes' is none of topology, people"),
             (ReplayConfig(topic="/notes"), "no image topic '/notes'"),
+            (ReplayConfig(node=""), "node '' is no ROS name"),
+            (ReplayConfig(node="a b/c"), "node 'a b/c' is no ROS name"),
+            (ReplayConfig(node="robot//1"), "node 'robot//1' is no ROS name"),
+            (ReplayConfig(node="häuser"), "node 'häuser' is no ROS name"),
         ],
     )
     def test_wrong_usage(self, make_bag, tmp_path, config, message):
@@ -417,9 +426,10 @@ def test_command_line(make_bag, tmp_path):
     wrong = run(str(make_bag()), "-o", str(tmp_path / "out.mcap"), "--only", "boxes")
     assert wrong.returncode == 2 and "'boxes' is none of" in wrong.stderr
     assert "Traceback" not in wrong.stderr + missing.stderr
-    for words in (["--topic", "/nothing"], ["--keep", "/nothing"]):
-        wrong = run(str(tmp_path / "drive_mcap"), "-o", str(tmp_path / "out.mcap"), *words)
-        assert wrong.returncode == 2 and "/nothing" in wrong.stderr
+    for option, value in (("--topic", "/nothing"), ("--keep", "/nothing"), ("--node", "a b")):
+        words = [str(tmp_path / "drive_mcap"), "-o", str(tmp_path / "out.mcap"), option, value]
+        wrong = run(*words)
+        assert wrong.returncode == 2 and value in wrong.stderr
 
 
 def test_several_bags_name_what_is_wrong(tmp_path, clip, monkeypatch, capsys):
