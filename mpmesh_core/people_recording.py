@@ -51,6 +51,13 @@ def output_topic(output: Output, node: str) -> str:
     return output.topic.replace("~/", node_prefix(node))
 
 
+def is_own_topic(topic: str, outputs: Sequence[Output], node: str) -> bool:
+    """Whether a topic is only the outputs' own; `/tf` is everybody's."""
+    if HUMANS in outputs and topic.startswith(HUMANS.topic.removesuffix("...")):
+        return True
+    return topic != "/tf" and topic in [output_topic(output, node) for output in outputs]
+
+
 class PeopleRecorder:
     """Writes the outputs of one camera.
 

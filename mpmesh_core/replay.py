@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -27,7 +28,13 @@ from mpmesh_core.drawing import OverlayDrawer
 from mpmesh_core.errors import InputError, MPMeshError
 from mpmesh_core.mcap_output import McapFile, read_note
 from mpmesh_core.messages import MessageFrame, MessageOptions
-from mpmesh_core.people_recording import NODE_NAME, PeopleRecorder, chosen_outputs, node_prefix
+from mpmesh_core.people_recording import (
+    NODE_NAME,
+    PeopleRecorder,
+    chosen_outputs,
+    is_own_topic,
+    node_prefix,
+)
 from mpmesh_core.pipeline import Pipeline, PipelineConfig
 from mpmesh_core.run_outputs import DEFAULT_FOV
 from mpmesh_core.runner import RunSummary, run_frame
@@ -37,6 +44,7 @@ from mpmesh_core.sources.kept_topics import RawMessage
 from mpmesh_core.types import FrameResult
 from mpmesh_core.weights import weights_path
 
+logger = logging.getLogger(__name__)
 EVERY_TOPIC = "all"
 _NOTE = "mpmesh.replay"
 _SAMPLE = 1 << 20  # bytes of a bag's beginning and end that tell it from others
@@ -142,8 +150,16 @@ class _Replay:
         self._bag, self._config, self._rule = bag, config, rule
         self._outputs = chosen_outputs(config.outputs)
         node_prefix(config.node)  # a wrong name is told before anything is written
-        everything = EVERY_TOPIC in config.keep
-        self._keep = bag.all_topics() if everything else list(config.keep)
+        present = bag.all_topics()
+        asked = present if EVERY_TOPIC in config.keep else list(config.keep)
+        own = [t for t in asked if t in present and is_own_topic(t, self._outputs, config.node)]
+        if own:
+            logger.warning(
+                "bag %s: %s left out, which the replay writes itself (see --only and --node)",
+                bag.path,
+                ", ".join(own),
+            )
+        self._keep = [topic for topic in asked if topic not in own]
         self._kept = bag.kept_topics(self._keep)
         self._summary = RunSummary()
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,26 @@ class TestReplay:
             np.testing.assert_array_equal(image.data, scene.image.reshape(-1))
         (info,) = [m for topic, _, _, m in read(tmp_path / "out.mcap") if topic == INFO]
         np.testing.assert_allclose(info.k, clip[0].camera.K.reshape(-1))
+
+    def test_own_topics_of_an_earlier_replay_are_not_kept(self, make_bag, tmp_path, caplog):
+        """Old and new messages meet on no topic but /tf."""
+        first, second, third = (tmp_path / f"{name}.mcap" for name in ("first", "second", "third"))
+        chosen = ("people", "navigation_people", "humans", "tf")
+        replay_bag(
+            ReplayJob(make_bag(), first),
+            ReplayConfig(outputs=chosen, keep=(IMAGES, INFO, "/notes")),
+        )
+        replay_bag(ReplayJob(first, second), ReplayConfig(outputs=chosen, keep=("all",)))
+        counts = [Counter(topic for topic, _, _, _ in read(output)) for output in (first, second)]
+        tf = [count.pop("/tf") for count in counts]
+        assert counts[0] == counts[1] and tf[1] == 2 * tf[0]
+        (said,) = caplog.messages
+        assert "/humans/bodies/tracked, /mpmesh/people, /people left out" in said
+        caplog.clear()
+        config = ReplayConfig(outputs=("people",), keep=("all",), node="other")
+        replay_bag(ReplayJob(first, third), config)
+        assert not caplog.messages
+        assert {"/mpmesh/people", "/people", "/other/people"} <= {m[0] for m in read(third)}
 
     @pytest.mark.parametrize("compression", ["file", "message", "storage"])
     def test_zstd(self, make_bag, tmp_path, clip, compression):
