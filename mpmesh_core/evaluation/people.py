@@ -9,6 +9,7 @@ error is that of the pelvis.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -21,6 +22,7 @@ from mpmesh_core.evaluation.metrics import mpjpe, pa_mpjpe
 from mpmesh_core.evaluation.observed import UNKNOWN, ObservedFrame
 from mpmesh_core.types import Array
 
+logger = logging.getLogger(__name__)
 STAMP_TOLERANCE_NS = 5_000_000
 
 
@@ -77,6 +79,13 @@ def compare_people(
         raise InputError(
             f"none of the {len(truth)} frames of the truth has the stamp of a result; is it of "
             "another recording?"
+        )
+    if 2 * missing > len(truth):
+        logger.warning(
+            "%d of %d frames of the truth have no result and count as missed, so recall drops; "
+            "a truth is best taken at the stamps of the pictures",
+            missing,
+            len(truth),
         )
     seen = [
         frame if frame is not None else _nobody(known.stamp_ns)

@@ -80,7 +80,9 @@ def opened_bag(path: Path) -> Iterator[BagReader]:
         reader = reader_type(path)
         reader.open()
     except Exception as error:  # of many kinds: rosbags, yaml, sqlite, struct, lz4, ...
-        raise InputError(f"bag {path} cannot be read: {_one_line(error)}") from None
+        reason = _one_line(error)
+        advice = "; repair it with `mcap recover`" if "end magic" in reason else ""
+        raise InputError(f"bag {path} cannot be read: {reason}{advice}") from None
     try:
         yield BagReader(path, reader, getattr(typestore, decode))
     finally:
@@ -92,12 +94,14 @@ def readable_bag(path: Path) -> Path:
 
     Raises:
         MissingFileError: no such bag.
-        InputError: a folder of several files without metadata.
+        InputError: a folder without a bag, or of several files without metadata.
     """
     if not path.exists():
         raise MissingFileError(f"bag {path} does not exist")
     if path.is_dir() and not (path / "metadata.yaml").is_file():
         parts = _parts(path)
+        if not parts:
+            raise InputError(f"folder {path} holds no bag: no .mcap or .db3 file is in it")
         if len(parts) != 1:
             raise InputError(
                 f"bag folder {path} has no metadata.yaml; give one of its files, or make it again "

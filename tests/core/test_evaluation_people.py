@@ -80,6 +80,15 @@ class TestKnownErrors:
         assert (report.missing_frames, report.recall, report.precision) == (5, 0.5, 1.0)
         assert report.f1 == pytest.approx(2 / 3)
 
+    def test_a_truth_faster_than_the_camera_is_told(self, listen):
+        said = listen("mpmesh_core.evaluation.people")
+        truth = walk(9)
+        compare_people(unknown(truth[::2]), truth)
+        assert not said
+        compare_people(unknown(truth[::3]), truth)
+        (line,) = said
+        assert line.startswith("6 of 9 frames of the truth have no result")
+
     def test_positions_alone(self):
         truth = [replace(frame, joints=None) for frame in walk(3)]
         report, _ = compare_people(unknown(walk(3)), truth)

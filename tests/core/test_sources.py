@@ -29,7 +29,7 @@ from mpmesh_core.sources import (
     open_sources,
     read_image,
 )
-from mpmesh_core.sources.bag_reader import BagReader
+from mpmesh_core.sources.bag_reader import BagReader, readable_bag
 from mpmesh_core.sources.images import ImageFiles, frame_numbers, natural_key
 from mpmesh_core.sources.messages import camera_from_message, image_from_message
 from mpmesh_core.types import Array
@@ -577,6 +577,23 @@ class TestBag:
                 assert one_line(str(error)) and file.name in str(error)
             else:
                 assert len(good) + len(bad) <= 5  # no error only where the whole index is left
+
+    def test_an_mcap_file_without_its_end(self, tmp_path: Path) -> None:
+        pytest.importorskip("rosbags", reason="the optional package rosbags isn't installed")
+        with BagMaker(tmp_path, "mcap") as bag:
+            bag.image("/image", 1.0, quadrants(), 5.0)
+        (file,) = bag.path.glob("*.mcap")
+        file.write_bytes(file.read_bytes()[:-30])
+        with pytest.raises(InputError, match="repair it with `mcap recover`"):
+            open_source(str(file))
+
+    def test_folders_that_are_no_bag(self, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match="holds no bag"):
+            readable_bag(tmp_path)
+        for name in ("a.mcap", "b.mcap"):
+            (tmp_path / name).touch()
+        with pytest.raises(InputError, match=r"has no metadata\.yaml"):
+            readable_bag(tmp_path)
 
     def test_where_a_bag_is_damaged_later_its_first_pictures_are_read(
         self, write_bag: Writer, monkeypatch: pytest.MonkeyPatch
