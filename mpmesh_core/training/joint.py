@@ -11,9 +11,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from mpmesh_core.body import BodyModel, load_body
@@ -30,6 +31,7 @@ from mpmesh_core.training.losses import RefinerLossWeights, RefinerTruth, refine
 from mpmesh_core.training.posed import pose_body, posed_losses
 from mpmesh_core.training.refiner import mean_errors, refiner_groups
 from mpmesh_core.training.refiner_data import TRUTH
+from mpmesh_core.training.scene import ShardFolder
 from mpmesh_core.training.skeleton import (
     SkeletonTraining,
     freeze_early,
@@ -37,7 +39,7 @@ from mpmesh_core.training.skeleton import (
     starting_skeleton,
 )
 from mpmesh_core.training.skeleton_losses import skeleton_losses
-from mpmesh_core.training.trainer import Trainer
+from mpmesh_core.training.trainer import Rate, Share, Trainer
 
 SIZE = 256  # side of the crops [px], as in the pipeline
 
@@ -46,15 +48,17 @@ SIZE = 256  # side of the crops [px], as in the pipeline
 class JointTraining(SkeletonTraining):
     """Everything that decides a run; `batch` counts people of scenes, at most that many."""
 
-    scenes: dict[str, float]  # folder of scene shards -> share of the groups
-    stores: dict[str, float] = field(default_factory=dict)  # folder of people -> share of
-    store_people: int = 0  # ... so many further people in a batch, per device
+    scenes: dict[str, Share]  # folder of scene shards -> share of the groups
+    stores: dict[str, Share] = field(default_factory=dict)  # folder of people -> share of
+    store_people: Annotated[int, Field(ge=0)] = (
+        0  # ... so many further people in a batch, per device
+    )
     refiner: RefinerConfig = field(default_factory=RefinerConfig)
     refiner_start: str | None = None  # checkpoint to start from
-    refiner_rate: float = 5e-5  # highest learning rate of the refiner
+    refiner_rate: Rate = 5e-5  # highest learning rate of the refiner
     refiner_weights: RefinerLossWeights = field(default_factory=RefinerLossWeights)
     real_poses: str | None = None  # data folder with mocap/, for the discriminators
-    discriminator_rate: float = 1e-4  # HMR's; the paper tells none
+    discriminator_rate: Rate = 1e-4  # HMR's; the paper tells none
     body: str = "open"
 
 
@@ -136,6 +140,8 @@ class JointTrainer(Trainer[JointTraining, dict[str, Tensor]]):
         """Open the data; discriminators where eq. 15 has a weight."""
         config, devices = self.config, self.fabric.world_size
         people = self.network.refiner.config.max_people
+        for folder in config.validation:
+            ShardFolder(folder)  # a wrong one is told before the work
         self._batches = SceneBatches(
             config.scenes,
             max(1, config.batch // people) * devices,

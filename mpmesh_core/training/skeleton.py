@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Annotated, Any, Literal, cast
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from mpmesh_core.body import load_body
@@ -24,22 +25,24 @@ from mpmesh_core.training.skeleton_batches import Batches
 from mpmesh_core.training.skeleton_data import LABELS, PeopleStore
 from mpmesh_core.training.skeleton_losses import LossWeights, skeleton_losses
 from mpmesh_core.training.skeleton_validation import validate_skeleton
-from mpmesh_core.training.trainer import Trainer, TrainingRun
+from mpmesh_core.training.trainer import Precision, Rate, Share, Trainer, TrainingRun
 
 
 @dataclass(frozen=True, kw_only=True)
 class SkeletonTraining(TrainingRun):
     """Everything that decides a run; `rate` is the backbone's."""
 
-    stores: dict[str, float]  # folder of people -> share of a batch
+    stores: dict[str, Share]  # folder of people -> share of a batch
     network: SkeletonConfig = field(default_factory=SkeletonConfig)
     start: str | None = None  # checkpoint to start from
-    size: int = 256  # side of the crops [px]; smaller trains faster
-    head_rate: float = 4e-3  # highest learning rate of decoder and heatmap heads; 0: frozen
-    joint_rate: float = 1e-3  # of the joint head: transformers bear less
+    size: Annotated[int, Field(ge=32, multiple_of=32)] = (
+        256  # side of the crops [px]; smaller trains faster
+    )
+    head_rate: Rate = 4e-3  # highest learning rate of decoder and heatmap heads; 0: frozen
+    joint_rate: Rate = 1e-3  # of the joint head: transformers bear less
     frozen_stages: int = 2  # of the light backbone, which keep their starting weights
     absolute_from: float = 0.6  # part of the schedule before the absolute loss counts
-    precision: str = "bf16-mixed"
+    precision: Precision = "bf16-mixed"
     channels_last: bool = True  # how pictures and maps lie in memory; either may be faster
     pixels: Literal["loader", "device"] = "loader"  # who cuts the crops, see `device_crops`
     awaited: bool = False  # stores that are not there yet join once they are written
@@ -102,6 +105,8 @@ class SkeletonTrainer(Trainer[SkeletonTraining, dict[str, Tensor]]):
                 "awaited stores need one device, steps or minutes, and schedule=one_cycle: "
                 "how many people there will be is not known"
             )
+        for folder in config.validation:
+            PeopleStore(folder)  # a wrong one is told before the work
         self._batches = Batches(self.config, self.fabric.global_rank, self.fabric.world_size)
         self._crops = DeviceCrops(self.fabric.device)
         self._body = load_body().to(self.fabric.device)

@@ -14,22 +14,30 @@ poses and noise of crops cut on the device are drawn for that part, without know
 from __future__ import annotations
 
 import copy
+import pickle
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 import torch
+from pydantic import Field
 from rich.progress import Progress
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mpmesh_core.errors import UsageError
 from mpmesh_core.networks.checkpoint import save_checkpoint
 from mpmesh_core.training.curve import Curve
 from mpmesh_core.training.devices import make_fabric, synchronised
+
+Count = Annotated[int, Field(ge=1)]
+Rate = Annotated[float, Field(ge=0)]
+Share = Annotated[float, Field(ge=0)]  # of a batch, any unit
+Precision = Literal["32-true", "bf16-mixed", "16-mixed", "bf16-true", "64-true"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,27 +48,30 @@ class TrainingRun:
     __pydantic_config__: ClassVar[dict[str, str]] = {"extra": "forbid"}
 
     output: str  # folder for curve, checkpoint and state
-    steps: int = 10_000
-    epochs: float | None = None  # end the schedule after so many passes over the data instead
-    minutes: float | None = None  # ... or by the clock
-    batch: int = 32  # per device
+    steps: Count = 10_000
+    # End the schedule after so many passes over the data instead, or by the clock.
+    epochs: Annotated[float, Field(gt=0)] | None = None
+    minutes: Annotated[float, Field(gt=0)] | None = None
+    batch: Count = 32  # per device
     optimizer: Literal["adamw", "adam"] = "adamw"
     schedule: Literal["one_cycle", "exponential"] = "one_cycle"
-    rate: float = 1e-3  # highest learning rate
+    rate: Rate = 1e-3  # highest learning rate
     decay: float = 0.9  # of the rate, an epoch (exponential)
     weight_decay: float = 0.02
-    warmup: float = 0.05  # part of the schedule (one_cycle)
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05  # part of the schedule (one_cycle)
     largest_gradient: float | None = 5.0  # norm to which gradients are clipped
-    average: float = 0.998  # decay of the averaged weights; 0: no averaging
+    average: Annotated[float, Field(ge=0, le=1)] = (
+        0.998  # decay of the averaged weights; 0: no averaging
+    )
     norms: Literal["batch", "synchronised", "frozen"] = "batch"  # statistics of batch norms
-    seed: int = 0
-    devices: int = 1
-    accelerator: str = "cpu"
-    precision: str = "32-true"
-    threads: int = 2
-    workers: int = 1  # processes that make batches ahead, per device
-    save_every: int = 500  # [steps]
-    log_every: int = 20  # [steps]
+    seed: Annotated[int, Field(ge=0)] = 0
+    devices: Count = 1
+    accelerator: Literal["cpu", "cuda", "gpu", "auto"] = "cpu"
+    precision: Precision = "32-true"
+    threads: Count = 2
+    workers: Annotated[int, Field(ge=0)] = 1  # processes that make batches ahead, per device
+    save_every: Count = 500  # [steps]
+    log_every: Count = 20  # [steps]
     tensorboard: bool = False  # events beside curve.csv
 
 
@@ -173,20 +184,21 @@ class Trainer(ABC, Generic[Config, Batch]):
 
     def run(self, stop_at: int | None = None) -> None:
         """Train to the end of the schedule, or stop early at a step, to be resumed."""
-        began, before = time.monotonic(), self.elapsed
+        began, before = 0.0, self.elapsed
         batches = self.batches(self.step)
         with Progress(disable=not self.fabric.is_global_zero) as bar:
             task = bar.add_task("training", total=1.0)
             for batch in batches:
+                began = began or time.monotonic()  # the clock starts with the first batch
                 self.elapsed = before + time.monotonic() - began
                 progress = self.progress()
+                bar.update(task, completed=min(progress, 1.0))
                 if progress >= 1 or self.step == stop_at:
                     break
                 terms = self.train_step(batch, progress)
                 self._terms = list(terms)
                 self._recent.append(torch.stack(list(terms.values())))
                 self.step += 1
-                bar.update(task, completed=progress)
                 if self.step % self.config.log_every == 0:
                     told = f"step {self.step}, loss {float(terms['loss']):.4f}"
                     bar.update(task, description=told)
@@ -272,9 +284,15 @@ class Trainer(ABC, Generic[Config, Batch]):
     def _resume(self) -> None:
         path = self.folder / "state.pt"
         if path.is_file():
-            state = torch.load(path, weights_only=True, map_location=self.fabric.device)
-            for name, part in self._state_parts().items():
-                part.load_state_dict(state[name])
+            try:
+                state = torch.load(path, weights_only=True, map_location=self.fabric.device)
+                for name, part in self._state_parts().items():
+                    part.load_state_dict(state[name])
+            except (RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError):
+                raise UsageError(
+                    f"{path} is no state of a run with these settings: remove it, or give "
+                    "another output="
+                ) from None
             self.step, self.elapsed = state["step"], state["elapsed"]
             self._terms = state.get("terms", [])
             self._recent = state["recent"] if self._terms else []

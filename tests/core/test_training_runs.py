@@ -24,7 +24,7 @@ from training_samples import (
 )
 
 from mpmesh_core.body import load_body
-from mpmesh_core.errors import MissingPackageError, UsageError
+from mpmesh_core.errors import MissingPackageError, MPMeshError, UsageError
 from mpmesh_core.networks.refiner import RefinerConfig
 from mpmesh_core.networks.skeleton import SkeletonNetwork
 from mpmesh_core.refine import pose6d_from_rotations
@@ -35,7 +35,8 @@ from mpmesh_core.training.equations import Form
 from mpmesh_core.training.losses import RefinerLossWeights
 from mpmesh_core.training.refiner import RefinerTrainer, train_refiner
 from mpmesh_core.training.refiner_data import RefinerBatch
-from mpmesh_core.training.skeleton import SkeletonTrainer, train_skeleton
+from mpmesh_core.training.settings import read_settings
+from mpmesh_core.training.skeleton import SkeletonTrainer, SkeletonTraining, train_skeleton
 from mpmesh_core.training.skeleton_losses import LossWeights
 from mpmesh_core.training.skeleton_sources import scene_people
 
@@ -145,6 +146,41 @@ class TestResuming:
         text = (tmp_path / "curve.csv").read_text().split()
         assert text == ["step,loss", "5,0.5", "10,0.4", "15,0.7"]
         assert (tmp_path / "validation.jsonl").read_text() == '{"step": 9, "of": "a"}\n'
+
+    @pytest.mark.parametrize("damage", ["cut", "settings"])
+    def test_a_state_that_does_not_fit_is_told(
+        self, cache: Path, tmp_path: Path, damage: str
+    ) -> None:
+        train_refiner(refiner_training(tmp_path, cache, steps=1))
+        path = tmp_path / "state.pt"
+        if damage == "cut":
+            path.write_bytes(path.read_bytes()[:1000])
+        else:
+            torch.save({"step": 1, "network": {}}, path)
+        with pytest.raises(UsageError, match="is no state of a run with these settings"):
+            train_refiner(refiner_training(tmp_path, cache, steps=2))
+
+
+class TestSettings:
+    @pytest.mark.parametrize(
+        "word",
+        [
+            "steps=-3", "steps=0", "minutes=-1", "minutes=0", "epochs=0", "batch=0", "rate=-1",
+            "workers=-1", "threads=0", "devices=0", "save_every=0", "log_every=0", "seed=-1",
+            "average=1.5", "warmup=1", "precision=foo", "accelerator=tpu", "size=0", "size=100",
+            "stores={a: -1}",
+        ],
+    )  # fmt: skip
+    def test_impossible_ones_are_refused(self, word: str) -> None:
+        with pytest.raises(UsageError, match=f"setting '{word.split('=')[0]}"):
+            read_settings(SkeletonTraining, None, ["output=x", "stores={a: 1}", word])
+
+    def test_missing_held_out_people_are_told_before_the_work(
+        self, store: Path, tmp_path: Path
+    ) -> None:
+        held_out = (str(tmp_path / "nope"),)
+        with pytest.raises(MPMeshError, match="nope"):
+            SkeletonTrainer(skeleton_training(tmp_path / "run", store, validation=held_out))
 
 
 class TestTensorBoard:
