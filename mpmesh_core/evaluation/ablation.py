@@ -108,6 +108,7 @@ def run_ablation(
     config = replace(config, cache=config.cache or str(Path(config.output) / "cache"))
     _same_settings(config)
     make_caches(config)
+    made = {str(cache_folder(config, name)): share for name, share in config.scenes.items()}
     body = load_body(config.body)
     held_out = [RefinerCache(cache_folder(config, folder)) for folder in config.validation]
     runs = Path(config.output) / "runs"
@@ -122,6 +123,7 @@ def run_ablation(
                 config,
                 output=str(folder),
                 seed=seed,
+                scenes=made,  # one cache, whatever the seed
                 validation=(),
                 network=replace(config.network, **row.changes),
             )

@@ -6,6 +6,7 @@ runs as `trainer` says, with discriminators (`adversary`) where their loss has a
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
@@ -18,6 +19,7 @@ from torch import Tensor
 
 from mpmesh_core.body import BodyModel, load_body
 from mpmesh_core.engines import choose_backend, load_engine
+from mpmesh_core.errors import MissingFileError, UsageError
 from mpmesh_core.evaluation.metrics import mpjpe, pa_mpjpe
 from mpmesh_core.networks.refiner import RefinerConfig, RefinerNetwork
 from mpmesh_core.refine import rotations_from_pose6d
@@ -25,6 +27,7 @@ from mpmesh_core.training.adversary import Adversary, make_adversary
 from mpmesh_core.training.losses import RefinerLossWeights, RefinerTruth, refiner_losses
 from mpmesh_core.training.refiner_data import RefinerBatch, RefinerCache, cache_scenes, is_cache
 from mpmesh_core.training.scene import ShardFolder
+from mpmesh_core.training.settings import check_same
 from mpmesh_core.training.trainer import Trainer, TrainingRun
 from mpmesh_core.weights import weights_path
 
@@ -180,17 +183,20 @@ def cache_folder(config: RefinerTraining, scenes: str) -> Path:
     """Where the cache of a folder of scenes lies; a folder that is a cache is its own."""
     if is_cache(scenes):
         return Path(scenes)
-    parts = [part for part in Path(scenes).parts[-2:] if part != "/"]
+    parts = [part for part in Path(scenes).parts if part != "/"]
     return Path(config.cache or Path(config.output) / "cache") / "-".join(parts)
 
 
 def make_caches(config: RefinerTraining) -> None:
-    """Cache all scenes that have no cache yet."""
-    missing = [
-        folder
-        for folder in (*config.scenes, *config.validation)
-        if not is_cache(cache_folder(config, folder))
-    ]
+    """Cache all scenes that have no cache yet.
+
+    Raises:
+        UsageError: a cache was made of other scenes, or with another skeleton, body or seed.
+    """
+    chosen = dict.fromkeys((*config.scenes, *config.validation))
+    own = {folder: cache_folder(config, folder) for folder in chosen if not is_cache(folder)}
+    _check_origins(config, own)
+    missing = [folder for folder, cache in own.items() if not is_cache(cache)]
     if not missing:
         return
     backend, device = choose_backend("auto", "auto" if config.accelerator != "cpu" else "cpu")
@@ -198,6 +204,31 @@ def make_caches(config: RefinerTraining) -> None:
     body = load_body(config.body)
     for folder in missing:
         cache_scenes(cache_folder(config, folder), ShardFolder(folder), skeleton, body, config.seed)
+
+
+def _check_origins(config: RefinerTraining, caches: dict[str, Path]) -> None:
+    """Compare what each cache was made of, in a file beside it, with what it should be made of."""
+    if not caches:
+        return
+    skeleton = skeleton_path(config)
+    if not skeleton.is_file():
+        raise MissingFileError(f"skeleton {skeleton} does not exist: give skeleton=FILE")
+    digest = hashlib.sha256(skeleton.read_bytes()).hexdigest()
+    notes = {folder: cache.with_name(f"{cache.name}.json") for folder, cache in caches.items()}
+    for folder, cache in caches.items():
+        if not is_cache(cache):
+            notes[folder].unlink(missing_ok=True)
+    for folder, cache in caches.items():
+        scenes = str(Path(folder).resolve())
+        made_from = {"scenes": scenes, "skeleton": digest, "body": config.body, "seed": config.seed}
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            check_same(notes[folder], made_from, "caches with")
+        except UsageError:
+            raise UsageError(
+                f"refiner cache {cache} was not made of {folder} with this skeleton, body and "
+                "seed: remove that folder or give another cache=FOLDER"
+            ) from None
 
 
 def train_refiner(config: RefinerTraining) -> Path:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from ik_people import rest_skeleton
 from training_samples import NETWORK, Noise, refiner_training, scenes, truth_of
 
 from mpmesh_core.body import BodyModel, load_body
-from mpmesh_core.errors import MissingFileError
+from mpmesh_core.errors import MissingFileError, UsageError
 from mpmesh_core.networks.checkpoint import load_checkpoint
 from mpmesh_core.networks.refiner import RefinerNetwork
 from mpmesh_core.refine import pose6d_from_rotations
@@ -20,7 +21,9 @@ from mpmesh_core.training.equations import orthographic
 from mpmesh_core.training.losses import RefinerLossWeights, RefinerTruth, refiner_losses
 from mpmesh_core.training.refiner import (
     RefinerTrainer,
+    cache_folder,
     evaluate_refiner,
+    make_caches,
     train_refiner,
 )
 from mpmesh_core.training.refiner_data import RefinerCache, cache_scenes
@@ -83,6 +86,24 @@ class TestCache:
             RefinerCache(tmp_path)
         with pytest.raises(MissingFileError, match="hold none"):
             cache_scenes(tmp_path / "x", scenes((0, 0)), Noise(), body)
+
+    def test_folders_that_end_alike_have_caches_of_their_own(self, tmp_path: Path, cache: Path):
+        config = refiner_training(tmp_path, cache)
+        ends = {cache_folder(config, name) for name in ("runs/real/val", "runs/o1/real/val")}
+        assert len(ends) == 2
+
+    def test_a_cache_of_something_else_is_refused(self, tmp_path: Path, cache: Path):
+        config = refiner_training(tmp_path, cache)
+        make_caches(config)
+        make_caches(config)
+        where = str(cache_folder(config, "made/scenes"))
+        other = tmp_path / "other.safetensors"
+        other.write_bytes(b"another network")
+        for change in ({"seed": 9}, {"body": "smpl"}, {"skeleton": str(other)}):
+            with pytest.raises(UsageError, match=f"{where} was not made of made/scenes"):
+                make_caches(replace(config, **change))
+        with pytest.raises(MissingFileError, match=r"none\.safetensors does not exist"):
+            make_caches(replace(config, skeleton="none.safetensors"))
 
 
 class TestLosses:
