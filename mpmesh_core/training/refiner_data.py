@@ -21,7 +21,7 @@ from mpmesh_core.body import BodyModel
 from mpmesh_core.camera import Camera
 from mpmesh_core.crop import CropCameras, crop_images, look_at
 from mpmesh_core.engines import Engine
-from mpmesh_core.errors import MissingFileError
+from mpmesh_core.errors import MissingFileError, refusing
 from mpmesh_core.mirror import read_crops
 from mpmesh_core.networks.refiner import CAMERA_START
 from mpmesh_core.pose import absolute_points, solve_pose
@@ -182,11 +182,16 @@ class RefinerCache:
         folder = Path(folder)
         if not is_cache(folder):
             raise MissingFileError(f"no refiner cache in {folder}: make it with `cache_scenes`")
-        with np.load(folder / "labels.npz") as file:
+        advice = ": remove the folder, so that it is made anew"
+        with (
+            refusing(f"{folder / 'labels.npz'} holds no labels of a refiner cache", advice),
+            np.load(folder / "labels.npz") as file,
+        ):
             self._labels = {name: file[name] for name in file.files}
-        channels = int(self._labels.pop("channels"))
-        mapped = np.memmap(folder / "features.bin", np.float16, "r")
-        self._features: Array = mapped.reshape(-1, channels, 8, 8)
+            channels, people = int(self._labels.pop("channels")), len(self._labels["picture"])
+        with refusing(f"{folder / 'features.bin'} does not fit labels.npz", advice):
+            mapped = np.memmap(folder / "features.bin", np.float16, "r")
+            self._features: Array = mapped.reshape(people, channels, 8, 8)
         starts = np.flatnonzero(np.diff(self._labels["picture"], prepend=-1))
         self.pictures = np.split(np.arange(len(self._features)), starts[1:])
 

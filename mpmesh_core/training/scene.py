@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ import cv2
 import numpy as np
 
 from mpmesh_core.camera import Camera
-from mpmesh_core.errors import InputError, MissingFileError
+from mpmesh_core.errors import InputError, MissingFileError, refusing
 
 Array = np.ndarray
 JPEG_QUALITY = 92
@@ -92,7 +93,7 @@ class ShardFolder:
                 f"no shard-*.npz in {folder}: make them with `mpmesh train synthesize`"
             )
         self._loaded: list[dict[str, Array] | None] = [None] * len(self.paths)
-        counts = [_count_scenes(path) for path in self.paths]
+        counts = [count_scenes(path) for path in self.paths]
         self._starts = np.cumsum([0, *counts])
 
     def __len__(self) -> int:
@@ -110,18 +111,20 @@ class ShardFolder:
     def _shard(self, number: int) -> dict[str, Array]:
         shard = self._loaded[number]
         if shard is None:
-            with np.load(self.paths[number]) as file:
+            with _reading(self.paths[number]), np.load(self.paths[number]) as file:
                 shard = {name: file[name] for name in file.files}
             self._loaded[number] = shard
         return shard
 
 
-def _count_scenes(path: Path) -> int:
-    try:
-        with np.load(path) as file:
-            return len(file["K"])
-    except (KeyError, ValueError, OSError) as error:
-        raise InputError(f"{path} is no shard of scenes ({error}): make it anew") from error
+def count_scenes(path: Path) -> int:
+    """The number of scenes in a shard."""
+    with _reading(path), np.load(path) as file:
+        return len(file["K"])
+
+
+def _reading(path: Path) -> AbstractContextManager[None]:
+    return refusing(f"{path} is no shard of scenes", ": make it anew")
 
 
 def _pack_scenes(scenes: list[Scene]) -> dict[str, Array]:

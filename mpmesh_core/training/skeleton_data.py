@@ -16,7 +16,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mpmesh_core.errors import MissingFileError
+from mpmesh_core.errors import InputError, MissingFileError, refusing
 from mpmesh_core.joints import COCO_FLIP, LSP_FLIP, POINT_FLIP, TWIST_FLIP
 from mpmesh_core.training.augment import AugmentConfig
 from mpmesh_core.training.views import MARGIN, View, draw_view, look
@@ -127,11 +127,18 @@ class PeopleStore:
         folder = Path(folder)
         if not (folder / "patches.bin").is_file():
             raise MissingFileError(f"no people in {folder}: build the folder first")
-        with np.load(folder / "labels.npz") as file:
+        advice = ": build the folder anew"
+        with (
+            refusing(f"{folder / 'labels.npz'} holds no labels of people", advice),
+            np.load(folder / "labels.npz") as file,
+        ):
             self.labels = {name: file[name] for name in file.files}
-        self._shapes = self.labels.pop("patch_shape")
-        self._ends = np.cumsum(self._shapes.prod(1) * 3)
-        self._bytes = np.memmap(folder / "patches.bin", np.uint8, "r")
+            self._shapes = self.labels.pop("patch_shape")
+            self._ends = np.cumsum(self._shapes.prod(1) * 3)
+        with refusing(f"{folder / 'patches.bin'} holds no pictures of people", advice):
+            self._bytes = np.memmap(folder / "patches.bin", np.uint8, "r")
+        if len(self._bytes) != self._ends[-1]:
+            raise InputError(f"{folder}: patches.bin does not fit labels.npz{advice}")
 
     def __len__(self) -> int:
         return len(self._shapes)

@@ -13,7 +13,7 @@ from ik_people import rest_skeleton
 from training_samples import NETWORK, Noise, refiner_training, scenes, truth_of
 
 from mpmesh_core.body import BodyModel, load_body
-from mpmesh_core.errors import MissingFileError, UsageError
+from mpmesh_core.errors import InputError, MissingFileError, UsageError
 from mpmesh_core.networks.checkpoint import load_checkpoint
 from mpmesh_core.networks.refiner import RefinerNetwork
 from mpmesh_core.refine import pose6d_from_rotations
@@ -86,6 +86,18 @@ class TestCache:
             RefinerCache(tmp_path)
         with pytest.raises(MissingFileError, match="hold none"):
             cache_scenes(tmp_path / "x", scenes((0, 0)), Noise(), body)
+
+    @pytest.mark.parametrize("name", ["labels.npz", "features.bin"])
+    @pytest.mark.parametrize("part", [0.0, 0.5])
+    def test_a_file_that_ends_early_is_named(
+        self, cache: Path, tmp_path: Path, name: str, part: float
+    ):
+        for path in cache.iterdir():
+            data = path.read_bytes()
+            size = int(part * len(data)) if path.name == name else len(data)
+            (tmp_path / path.name).write_bytes(data[:size])
+        with pytest.raises(InputError, match=name):
+            RefinerCache(tmp_path)
 
     def test_folders_that_end_alike_have_caches_of_their_own(self, tmp_path: Path, cache: Path):
         config = refiner_training(tmp_path, cache)

@@ -98,3 +98,21 @@ class TestShards:
             ShardFolder(tmp_path)
         with pytest.raises(InputError, match="damaged"):
             decode_jpeg(b"junk")
+
+    @pytest.mark.parametrize("part", [0.0, 0.5, 0.98])
+    def test_a_shard_that_ends_early_is_named(self, tmp_path: Path, part: float) -> None:
+        rng = np.random.default_rng(4)
+        path = tmp_path / "shard-00000.npz"
+        write_shard(path, [scene(rng, [person(rng)], (60, 40))])
+        path.write_bytes(path.read_bytes()[: int(part * path.stat().st_size)])
+        with pytest.raises(InputError, match=r"shard-00000\.npz is no shard"):
+            ShardFolder(tmp_path)
+
+    def test_a_shard_damaged_after_its_count_is_named(self, tmp_path: Path) -> None:
+        rng = np.random.default_rng(5)
+        path = tmp_path / "shard-00000.npz"
+        write_shard(path, [scene(rng, [person(rng)], (60, 40))])
+        folder = ShardFolder(tmp_path)
+        path.write_bytes(b"")
+        with pytest.raises(InputError, match=r"shard-00000\.npz is no shard"):
+            folder[0]

@@ -99,6 +99,18 @@ class TestPeopleStore:
         with pytest.raises(MissingFileError, match="no people in"):
             skeleton_data.PeopleStore(tmp_path)
 
+    @pytest.mark.parametrize("name", ["labels.npz", "patches.bin"])
+    @pytest.mark.parametrize("part", [0.0, 0.5])
+    def test_a_file_that_ends_early_is_named(
+        self, store: Path, tmp_path: Path, name: str, part: float
+    ) -> None:
+        for path in store.iterdir():
+            data = path.read_bytes()
+            size = int(part * len(data)) if path.name == name else len(data)
+            (tmp_path / path.name).write_bytes(data[:size])
+        with pytest.raises(InputError, match=name):
+            skeleton_data.PeopleStore(tmp_path)
+
 
 class TestLabelledPeople:
     def test_labels_and_teacher_come_through_and_unknown_conventions_stay_out(self) -> None:
