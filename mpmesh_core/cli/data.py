@@ -125,8 +125,10 @@ def people(
     records = _records(name, root, split, every, limit)
     bad: list[str] = []
     found = dataset_people(records, _target(body, gender), least_size, bad)
-    typer.echo(f"{write_people(output, found)} people in {output}")
-    _report(bad)
+    try:
+        typer.echo(f"{write_people(output, found)} people in {output}")
+    finally:
+        _report(bad)
 
 
 @app.command("scenes")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 
 import cv2
@@ -76,17 +77,27 @@ def write_people(folder: Path | str, people: Iterable[tuple[Array, PersonSample]
     Args:
         folder: made if need be; what it holds is replaced.
         people: (picture (H, W, 3) uint8 RGB, its labels).
+
+    Raises:
+        InputError: nobody to store; nothing is written.
     """
     folder = Path(folder)
+    people = iter(people)
+    first = next(people, None)
+    if first is None:
+        raise InputError(
+            f"nobody to store in {folder}: the source holds no person with labels who is as large "
+            "and as visible as asked (--least-size; scenes: --least-visible)"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     rows, shapes = [], []
     with (folder / "patches.bin.partial").open("wb") as file:
-        for picture, sample in people:
+        for picture, sample in chain([first], people):
             patch, arrays = _cut_patch(picture, sample.arrays())
             file.write(patch.tobytes())
             rows.append(arrays)
             shapes.append(patch.shape[:2])
-    labels = {name: np.stack([row[name] for row in rows]) for name in rows[0]} if rows else {}
+    labels = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
     labels["patch_shape"] = np.array(shapes, np.int64)
     with (folder / "labels.npz").open("wb") as file:
         np.savez(file, **labels)  # type: ignore[arg-type]

@@ -16,7 +16,7 @@ from mpmesh_core.camera import Camera
 from mpmesh_core.cli import app
 from mpmesh_core.cli.data_sheet import write_sheet
 from mpmesh_core.datasets import DATASETS, read_dataset
-from mpmesh_core.errors import MissingFileError, UsageError
+from mpmesh_core.errors import InputError, MissingFileError, UsageError
 from mpmesh_core.training.scene import PersonTruth, Scene, ShardFolder, write_shard
 
 RUN = CliRunner()
@@ -95,6 +95,13 @@ class TestConvert:
         assert "1 people" in run(
             "people", "muco", "--root", tmp_path, "--output", out, "--limit", 1
         )
+
+    def test_nobody_is_refused_and_nothing_written(self, tmp_path: Path) -> None:
+        WRITERS["muco"](tmp_path)
+        out = tmp_path / "people"
+        with pytest.raises(InputError, match="nobody to store in"):
+            run("people", "muco", "--root", tmp_path, "--output", out, "--least-size", 100_000)
+        assert not out.exists()
 
     def test_scenes(self, tmp_path: Path) -> None:
         box = np.array([8, 4, 40, 44], np.float32)

@@ -36,7 +36,7 @@ from mpmesh_core.training import (
 )
 from mpmesh_core.training.labels import LabelledImage
 from mpmesh_core.training.labels.base import PersonLabel
-from mpmesh_core.training.scene import encode_jpeg
+from mpmesh_core.training.scene import encode_jpeg, write_shard
 from mpmesh_core.training.skeleton_sources import labelled_people, scene_people
 from mpmesh_core.training.skeleton_validation import validate_skeleton
 from mpmesh_core.training.trainer import one_cycle
@@ -98,6 +98,12 @@ class TestPeopleStore:
     def test_missing_folder(self, tmp_path: Path) -> None:
         with pytest.raises(MissingFileError, match="no people in"):
             skeleton_data.PeopleStore(tmp_path)
+
+    def test_nobody_is_refused_and_nothing_written(self, tmp_path: Path) -> None:
+        write_shard(tmp_path / "shard-00000.npz", [standing_scene(0)])
+        with pytest.raises(InputError, match="nobody to store in"):
+            skeleton_start.prepare_people(tmp_path, tmp_path / "people", least_size=100_000)
+        assert not (tmp_path / "people").exists()
 
     @pytest.mark.parametrize("name", ["labels.npz", "patches.bin"])
     @pytest.mark.parametrize("part", [0.0, 0.5])
