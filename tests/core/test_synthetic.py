@@ -148,6 +148,28 @@ class TestGenerate:
         assert (tmp_path / "shard-00000.npz").stat().st_mtime_ns == before
         assert len(ShardFolder(tmp_path)) == 3
 
+    def test_a_shard_that_is_too_short_is_made_anew(self, tmp_path: Path, library: Library) -> None:
+        from mpmesh_core.training.synthetic import generate
+
+        generate._library = (CONFIG, library)
+        assert list(write_shards(CONFIG, 1, tmp_path, 1)) == [1]
+        first = ShardFolder(tmp_path)[0].jpeg
+        assert list(write_shards(CONFIG, 1, tmp_path, 2)) == [2]
+        assert len(ShardFolder(tmp_path)) == 2
+        assert ShardFolder(tmp_path)[0].jpeg == first
+
+    def test_other_settings_in_the_same_folder_are_refused(
+        self, tmp_path: Path, library: Library
+    ) -> None:
+        from mpmesh_core.training.synthetic import generate
+
+        generate._library = (CONFIG, library)
+        assert list(write_shards(CONFIG, 1, tmp_path, 1)) == [1]
+        for seed, change in ((2, {}), (1, {"low": 0.5}), (1, {"held_out": True})):
+            name = next(iter(change), "seed")
+            with pytest.raises(UsageError, match=f"another {name}: give another output=FOLDER"):
+                list(write_shards(CONFIG.model_copy(update=change), seed, tmp_path, 1))
+
 
 class TestInteraction:
     def test_people_are_in_reach_and_face_each_other(self, library: Library) -> None:

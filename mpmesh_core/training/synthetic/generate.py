@@ -16,7 +16,15 @@ from pathlib import Path
 import numpy as np
 
 from mpmesh_core.rasterizer import Array
-from mpmesh_core.training.scene import PersonTruth, Scene, decode_jpeg, encode_jpeg, write_shard
+from mpmesh_core.training.scene import (
+    PersonTruth,
+    Scene,
+    count_scenes,
+    decode_jpeg,
+    encode_jpeg,
+    write_shard,
+)  # fmt: skip
+from mpmesh_core.training.settings import check_same
 from mpmesh_core.training.synthetic.backgrounds import (
     panorama_background,
     photo_background,
@@ -66,10 +74,16 @@ def write_shards(
 ) -> Iterator[int]:
     """Write `count` scenes in shards; yields the number of scenes written so far.
 
-    Shards that exist are kept, so an interrupted run goes on where it stopped.
+    Shards that exist are kept, so an interrupted run goes on where it stopped; one that holds
+    fewer scenes than it should is made anew.
+
+    Raises:
+        UsageError: the folder holds scenes of another seed or configuration.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    made_from = config.model_dump(mode="json") | {"seed": seed}
+    check_same(folder / "made_from.json", made_from, "scenes made with")
     starts = range(0, count, SHARD_SIZE)
     tasks = [
         (config, seed, folder / f"shard-{number:05d}.npz", start, min(SHARD_SIZE, count - start))
@@ -102,7 +116,7 @@ _library: tuple[SyntheticConfig, Library] | None = None  # of this worker proces
 def _write_task(task: tuple[SyntheticConfig, int, Path, int, int]) -> int:
     global _library
     config, seed, path, start, count = task
-    if path.is_file():
+    if path.is_file() and count_scenes(path) >= count:
         return count
     if _library is None or _library[0] != config:
         _library = (config, Library.load(config))
