@@ -69,8 +69,9 @@ def cache_scenes(
     if not rows:
         raise MissingFileError(f"no people to cache for {folder}: the scenes hold none")
     labels = {name: torch.cat([row[name] for row in rows]).numpy() for name in rows[0]}
-    with (folder / "labels.npz").open("wb") as file:
+    with (folder / "labels.npz.partial").open("wb") as file:
         np.savez(file, channels=features.shape[1], **labels)  # type: ignore[arg-type]
+    os.replace(folder / "labels.npz.partial", folder / "labels.npz")
     os.replace(folder / "features.bin.partial", folder / "features.bin")
     return len(labels["picture"])
 

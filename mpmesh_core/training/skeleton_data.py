@@ -99,8 +99,9 @@ def write_people(folder: Path | str, people: Iterable[tuple[Array, PersonSample]
             shapes.append(patch.shape[:2])
     labels = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
     labels["patch_shape"] = np.array(shapes, np.int64)
-    with (folder / "labels.npz").open("wb") as file:
+    with (folder / "labels.npz.partial").open("wb") as file:
         np.savez(file, **labels)  # type: ignore[arg-type]
+    os.replace(folder / "labels.npz.partial", folder / "labels.npz")
     os.replace(folder / "patches.bin.partial", folder / "patches.bin")
     return len(rows)
 

@@ -6,6 +6,7 @@ import csv
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -98,6 +99,21 @@ class TestPeopleStore:
     def test_missing_folder(self, tmp_path: Path) -> None:
         with pytest.raises(MissingFileError, match="no people in"):
             skeleton_data.PeopleStore(tmp_path)
+
+    def test_a_write_that_fails_leaves_the_old_people(
+        self, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def full(file: BinaryIO, **arrays: object) -> None:
+            file.write(b"half of it")
+            raise OSError("disk full")
+
+        people = scene_people([standing_scene(9)], load_body("open"), real=False)
+        for path in store.iterdir():
+            (tmp_path / path.name).write_bytes(path.read_bytes())
+        monkeypatch.setattr(skeleton_data.np, "savez", full)
+        with pytest.raises(OSError, match="disk full"):
+            skeleton_data.write_people(tmp_path, people)
+        assert len(skeleton_data.PeopleStore(tmp_path)) == 6
 
     def test_nobody_is_refused_and_nothing_written(self, tmp_path: Path) -> None:
         write_shard(tmp_path / "shard-00000.npz", [standing_scene(0)])
