@@ -31,7 +31,7 @@ class Curve:
         """One line of the curve; `step` is one of its columns, which are the same every time."""
         fresh = not self._rows.is_file()
         with self._rows.open("a", newline="") as file:
-            writer = csv.DictWriter(file, list(row))
+            writer = csv.DictWriter(file, list(row), lineterminator="\n")
             if fresh:
                 writer.writeheader()
             writer.writerow(row)

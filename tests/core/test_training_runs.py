@@ -145,6 +145,7 @@ class TestResuming:
         Curve(tmp_path, 12).add({"step": 15, "loss": 0.7})
         text = (tmp_path / "curve.csv").read_text().split()
         assert text == ["step,loss", "5,0.5", "10,0.4", "15,0.7"]
+        assert b"\r" not in (tmp_path / "curve.csv").read_bytes()
         assert (tmp_path / "validation.jsonl").read_text() == '{"step": 9, "of": "a"}\n'
 
     @pytest.mark.parametrize("damage", ["cut", "settings"])
