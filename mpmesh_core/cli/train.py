@@ -1,4 +1,4 @@
-"""cli.train: `mpmesh train`: data and weights, step by step; every command resumes.
+"""cli.train: `mpmesh train`: data and weights, step by step; trainers and synthesize resume.
 
 The order that makes the shipped weights is in docs/training.md.
 """

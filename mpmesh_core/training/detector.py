@@ -159,7 +159,7 @@ def train_step(
         group["lr"] = learning_rate(config, state.step)
     losses = detection_loss(state.network.raw(_images(views)), *pad_boxes(views))
     if not torch.isfinite(losses.total):
-        raise NumericalError(f"detector loss is {losses.total} at step {state.step}: lower --lr")
+        raise NumericalError(f"detector loss is {losses.total} at step {state.step}: lower lr=")
     state.optimizer.zero_grad(set_to_none=True)
     losses.total.backward()
     torch.nn.utils.clip_grad_norm_(state.network.parameters(), 5.0)
