@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from training_samples import NETWORK, made_cache
+from training_samples import NETWORK, made_cache, refiner_training
 from typer.testing import CliRunner
 
 from mpmesh_core import cli
@@ -114,6 +114,11 @@ class TestRun:
         assert summarise(some)["seeds"] == 1
         with pytest.raises(UsageError, match="another steps"):
             run_ablation(replace(training, steps=3))
+
+    def test_all_seeds_share_the_cache_of_the_scenes(self, tmp_path: Path, cache: Path) -> None:
+        training = refiner_training(tmp_path, cache, steps=2, validation=("made/scenes",))
+        assert len(run_ablation(training, seeds=2, rows=["n1"]).refined["n1"]) == 2
+        assert len(list((tmp_path / "cache").glob("*.json"))) == 1
 
     def test_rows_are_configuration(self) -> None:
         changed = {row.name: replace(RefinerConfig(), **row.changes) for row in REFINED}
