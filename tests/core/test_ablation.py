@@ -116,7 +116,7 @@ class TestRun:
             run_ablation(replace(training, steps=3))
 
     def test_all_seeds_share_the_cache_of_the_scenes(self, tmp_path: Path, cache: Path) -> None:
-        training = refiner_training(tmp_path, cache, steps=2, validation=("made/scenes",))
+        training = refiner_training(tmp_path, cache, steps=2, validation=("/made/scenes",))
         assert len(run_ablation(training, seeds=2, rows=["n1"]).refined["n1"]) == 2
         assert len(list((tmp_path / "cache").glob("*.json"))) == 1
 

@@ -108,11 +108,11 @@ class TestCache:
         config = refiner_training(tmp_path, cache)
         make_caches(config)
         make_caches(config)
-        where = str(cache_folder(config, "made/scenes"))
+        where = str(cache_folder(config, "/made/scenes"))
         other = tmp_path / "other.safetensors"
         other.write_bytes(b"another network")
         for change in ({"seed": 9}, {"body": "smpl"}, {"skeleton": str(other)}):
-            with pytest.raises(UsageError, match=f"{where} was not made of made/scenes"):
+            with pytest.raises(UsageError, match=f"{where} was not made of /made/scenes"):
                 make_caches(replace(config, **change))
         with pytest.raises(MissingFileError, match=r"none\.safetensors does not exist"):
             make_caches(replace(config, skeleton="none.safetensors"))
@@ -173,7 +173,7 @@ class TestTraining:
         leaning = tmp_path / "leaning"
         cache_scenes(leaning, scenes((1, 3, 0, 2, 4)), Leaning(), body)
         path = train_refiner(
-            refiner_training(tmp_path, leaning, validation=("made/scenes",), steps=60)
+            refiner_training(tmp_path, leaning, validation=("/made/scenes",), steps=60)
         )
         network, metadata = load_checkpoint(path)
         scores = evaluate_refiner(network, RefinerCache(leaning), body)

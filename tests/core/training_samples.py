@@ -116,12 +116,12 @@ def made_cache(folder: Path) -> Path:
 def refiner_training(output: Path, cache: Path, **changes: object) -> RefinerTraining:
     """A small run whose caches exist already."""
     settings: dict[str, object] = {
-        "output": str(output), "skeleton": "", "scenes": {"made/scenes": 1.0},
+        "output": str(output), "skeleton": "", "scenes": {"/made/scenes": 1.0},
         "network": NETWORK, "batch": 8,
         "rate": 3e-3, "log_every": 5, "save_every": 20, "threads": 1,
     }  # fmt: skip
     config = RefinerTraining(**(settings | changes))  # type: ignore[arg-type]
-    target = cache_folder(config, "made/scenes")
+    target = cache_folder(config, "/made/scenes")
     target.parent.mkdir(parents=True, exist_ok=True)
     if not target.exists():
         target.symlink_to(cache)
