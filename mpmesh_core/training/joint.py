@@ -49,10 +49,9 @@ class JointTraining(SkeletonTraining):
     """Everything that decides a run; `batch` counts people of scenes, at most that many."""
 
     scenes: dict[str, Share]  # folder of scene shards -> share of the groups
-    stores: dict[str, Share] = field(default_factory=dict)  # folder of people -> share of
-    store_people: Annotated[int, Field(ge=0)] = (
-        0  # ... so many further people in a batch, per device
-    )
+    # Folder of people -> share of so many further people in a batch, per device.
+    stores: dict[str, Share] = field(default_factory=dict)
+    store_people: Annotated[int, Field(ge=0)] = 0
     refiner: RefinerConfig = field(default_factory=RefinerConfig)
     refiner_start: str | None = None  # checkpoint to start from
     refiner_rate: Rate = 5e-5  # highest learning rate of the refiner

@@ -35,9 +35,8 @@ class SkeletonTraining(TrainingRun):
     stores: dict[str, Share]  # folder of people -> share of a batch
     network: SkeletonConfig = field(default_factory=SkeletonConfig)
     start: str | None = None  # checkpoint to start from
-    size: Annotated[int, Field(ge=32, multiple_of=32)] = (
-        256  # side of the crops [px]; smaller trains faster
-    )
+    # Side of the crops [px]; smaller trains faster.
+    size: Annotated[int, Field(ge=32, multiple_of=32)] = 256
     head_rate: Rate = 4e-3  # highest learning rate of decoder and heatmap heads; 0: frozen
     joint_rate: Rate = 1e-3  # of the joint head: transformers bear less
     frozen_stages: int = 2  # of the light backbone, which keep their starting weights
