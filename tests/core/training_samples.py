@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -123,7 +124,7 @@ def refiner_training(output: Path, cache: Path, **changes: object) -> RefinerTra
     config = RefinerTraining(**(settings | changes))  # type: ignore[arg-type]
     target = cache_folder(config, "/made/scenes")
     target.parent.mkdir(parents=True, exist_ok=True)
-    if not target.exists():
+    with suppress(FileExistsError):  # of an earlier run, or of a process beside this one
         target.symlink_to(cache)
     return config
 
