@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -98,8 +99,8 @@ def replay_on_ray(
         reason = " ".join(str(error).split())
         raise DeviceError(f"no Ray cluster at {address!r}: {reason}") from None
     try:
-        remote = ray.remote(replay_or_report)
-        waiting = [remote.remote(_absolute(job), config) for job in jobs]
+        remote = ray.remote(_replay_from)
+        waiting = [remote.remote(Path.cwd(), job, config) for job in jobs]
         while waiting:
             done, waiting = ray.wait(waiting)
             yield ray.get(done[0])
@@ -107,9 +108,11 @@ def replay_on_ray(
         ray.shutdown()
 
 
-def _absolute(job: ReplayJob) -> ReplayJob:
-    """The same job for a process that works in another folder."""
-    return ReplayJob(job.bag.resolve(), job.output.resolve())
+def _replay_from(folder: Path, job: ReplayJob, config: ReplayConfig) -> ReplayReport:
+    """`replay_or_report` where the relative paths of job and settings begin."""
+    with suppress(OSError):  # a machine that doesn't see this folder may see absolute paths
+        os.chdir(folder)
+    return replay_or_report(job, config)
 
 
 def _use_threads(count: int) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,6 +28,7 @@ from mpmesh_core.replay import ReplayConfig, ReplayJob, fingerprint, replay_bag,
 from mpmesh_core.replay_fleet import plan_jobs, replay_jobs, replay_on_ray
 from mpmesh_core.sources.bags import Bag
 from mpmesh_core.training.synthetic.demo_clip import demo_clip
+from mpmesh_core.weights import ASSETS
 
 IMAGES, INFO = "/camera/image_raw", "/camera/camera_info"
 PEOPLE = ReplayConfig(outputs=("people",))
@@ -358,11 +360,17 @@ class TestFleet:
             replay_bag(ReplayJob(bag, alone), PEOPLE)
             assert alone.read_bytes() == reports[bag].job.output.read_bytes()
 
-    def test_ray(self, make_bag, tmp_path):
+    def test_ray(self, make_bag, tmp_path, monkeypatch):
+        """With relative paths, which the processes read from the same folder."""
         pytest.importorskip("ray", reason="the optional package ray isn't installed")
-        jobs = plan_jobs([make_bag()], tmp_path / "out")
-        (report,) = replay_on_ray(jobs, PEOPLE, "local")
-        assert report.error is None and report.job.output.is_file()
+        bag = make_bag()
+        shutil.copytree(ASSETS, tmp_path / "weights")
+        monkeypatch.chdir(tmp_path)
+        settings = PEOPLE.pipeline.model_copy(update={"weights": Path("weights")})
+        jobs = plan_jobs([Path(bag.name)], Path("out"))
+        (report,) = replay_on_ray(jobs, PEOPLE.model_copy(update={"pipeline": settings}), "local")
+        assert report.error is None and report.job == jobs[0]
+        assert jobs[0].output.is_file()
 
     def test_killed_replay_never_looks_finished(self, make_bag, tmp_path):
         done, killed = make_bag(name="done"), make_bag(name="killed")
