@@ -1,7 +1,7 @@
 """training.detector: train the person detector, from public weights or from a checkpoint.
 
 In   DetectorTraining (configuration)
-Out  OUTPUT/detector-light.safetensors, OUTPUT/curves.csv, OUTPUT/last.pt to resume from
+Out  OUTPUT/detector-light.safetensors, OUTPUT/curve.csv, OUTPUT/last.pt to resume from
 
 Prepared samples are kept in OUTPUT/samples.npz. The shipped checkpoint holds the moving average of
 the weights; `keep` moves them part of the way back to the start, which keeps what a small training
@@ -11,7 +11,6 @@ set cannot teach (Wortsman et al. 2022). The score threshold is read off held-ou
 from __future__ import annotations
 
 import copy
-import csv
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -27,11 +26,13 @@ from mpmesh_core.errors import NumericalError, UsageError, WeightsError
 from mpmesh_core.evaluation.detection import DetectionScores, LabelledImage, score_detections
 from mpmesh_core.networks.checkpoint import load_network, save_checkpoint
 from mpmesh_core.networks.detector import DetectorNetwork
+from mpmesh_core.training.curve import Curve
 from mpmesh_core.training.detection_augment import AugmentedImage, augment
 from mpmesh_core.training.detection_data import Cutout, DetectionSample
 from mpmesh_core.training.detection_loss import DetectionLoss, detection_loss
 from mpmesh_core.training.detection_sets import DetectionSets, prepare_sets
 from mpmesh_core.training.detector_init import detector_from_onnx
+from mpmesh_core.training.stopping import StopRequest
 
 Array = np.ndarray
 Report = Callable[[str], None]
@@ -48,7 +49,7 @@ class DetectorTraining(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     data: Path = Field(description="folder with train2d, scenes and teachers")
-    output: Path = Field(description="folder for checkpoint, curves and resume file")
+    output: Path = Field(description="folder for checkpoint, curve and resume file")
     init_onnx: Path | None = Field(
         None, description="RTMDet-nano person ONNX file to start from, absolute or within `data`"
     )
@@ -133,19 +134,30 @@ def train_detector(config: DetectorTraining, report: Report | None = None) -> Pa
     resume = config.output / "last.pt"
     if resume.is_file():
         state.load(resume)
-    while state.step < config.steps:
-        losses = train_step(state, config, sets)
-        figures = {name: float(value) for name, value in losses._asdict().items()}
-        if state.step % config.validate_every == 0 or state.step == config.steps:
-            scores = evaluate_network(state.average, sets.validation)
-            recall, threshold = scores.recall_at_precision(TARGET_PRECISION)
-            figures |= {"ap": scores.average_precision, "recall": recall, "threshold": threshold}
-            _append_curve(config.output / "curves.csv", state.step, figures)
-            state.save(resume)
-        if report is not None and (state.step % REPORT_EVERY == 0 or "ap" in figures):
-            told = ", ".join(f"{name} {value:.3f}" for name, value in figures.items())
-            report(f"step {state.step}/{config.steps}: {told}")
+    curve = Curve(config.output, state.step)
+    tell = report or (lambda line: None)
+    with StopRequest(tell) as stop:
+        while state.step < config.steps and not stop.asked:
+            losses = train_step(state, config, sets)
+            figures = {name: float(value) for name, value in losses._asdict().items()}
+            if state.step % config.validate_every == 0 or state.step == config.steps:
+                figures |= _held_out(state.average, sets)
+                row = {name: float(f"{value:.5g}") for name, value in figures.items()}
+                curve.add({"step": state.step} | row)
+                state.save(resume)
+            if state.step % REPORT_EVERY == 0 or "ap" in figures:
+                told = ", ".join(f"{name} {value:.3f}" for name, value in figures.items())
+                tell(f"step {state.step}/{config.steps}: {told}")
+    if stop.asked:
+        state.save(resume)
+        stop.obey()
     return _finish(state, config, sets)
+
+
+def _held_out(network: DetectorNetwork, sets: DetectionSets) -> dict[str, float]:
+    scores = evaluate_network(network, sets.validation)
+    recall, threshold = scores.recall_at_precision(TARGET_PRECISION)
+    return {"ap": scores.average_precision, "recall": recall, "threshold": threshold}
 
 
 def train_step(
@@ -237,24 +249,14 @@ def _images(views: list[AugmentedImage]) -> Tensor:
     return stacked.permute(0, 3, 1, 2).float().contiguous(memory_format=torch.channels_last)
 
 
-def _append_curve(path: Path, step: int, figures: dict[str, float]) -> None:
-    new = not path.is_file()
-    with path.open("a", newline="") as file:
-        writer = csv.writer(file)
-        if new:
-            writer.writerow(["step", *figures])
-        writer.writerow([step, *(f"{value:.5g}" for value in figures.values())])
-
-
 def _finish(state: TrainingState, config: DetectorTraining, sets: DetectionSets) -> Path:
     network = copy.deepcopy(state.average)
     blend_weights(network, state.start, 1 - config.keep)
-    scores = evaluate_network(network, sets.validation)
-    recall, threshold = scores.recall_at_precision(TARGET_PRECISION)
+    scores = _held_out(network, sets)
     metrics: dict[str, Any] = {
-        "validation_ap": round(scores.average_precision, 4),
-        "validation_recall_at_precision_0.85": round(recall, 4),
-        "validation_threshold": round(threshold, 4),
+        "validation_ap": round(scores["ap"], 4),
+        "validation_recall_at_precision_0.85": round(scores["recall"], 4),
+        "validation_threshold": round(scores["threshold"], 4),
     }
     path = config.output / "detector-light.safetensors"
     save_checkpoint(

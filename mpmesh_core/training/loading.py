@@ -10,6 +10,7 @@ import cv2
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from mpmesh_core.training.stopping import deaf_children
 from mpmesh_core.training.trainer import TrainingRun
 
 _ENDLESS = 1 << 40  # steps
@@ -38,7 +39,9 @@ def from_step(
         multiprocessing_context="spawn" if workers else None,
         pin_memory=config.accelerator == "cuda",
     )
-    yield from loader
+    with deaf_children():
+        made = iter(loader)
+    yield from made
 
 
 def _one_thread(worker: int) -> None:

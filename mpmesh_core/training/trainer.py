@@ -33,6 +33,7 @@ from mpmesh_core.errors import UsageError
 from mpmesh_core.networks.checkpoint import save_checkpoint
 from mpmesh_core.training.curve import Curve
 from mpmesh_core.training.devices import make_fabric, synchronised
+from mpmesh_core.training.stopping import StopRequest
 
 Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(ge=0)]
@@ -183,10 +184,17 @@ class Trainer(ABC, Generic[Config, Batch]):
                     module.eval()
 
     def run(self, stop_at: int | None = None) -> None:
-        """Train to the end of the schedule, or stop early at a step, to be resumed."""
+        """Train to the end of the schedule, or stop early, to be resumed.
+
+        Ctrl-C ends it after the step; processes that train together could not agree on one, and
+        end as they are.
+
+        Args:
+            stop_at: a step to stop at.
+        """
         began, before = 0.0, self.elapsed
         batches = self.batches(self.step)
-        with Progress(disable=not self.fabric.is_global_zero) as bar:
+        with Progress(disable=not self.fabric.is_global_zero) as bar, self._stop(bar) as stop:
             task = bar.add_task("training", total=1.0)
             for batch in batches:
                 began = began or time.monotonic()  # the clock starts with the first batch
@@ -205,9 +213,15 @@ class Trainer(ABC, Generic[Config, Batch]):
                     self._log()
                 if self.step % self.config.save_every == 0:
                     self.save()
+                if stop.asked:
+                    break
         batches.close()  # type: ignore[attr-defined]
         if self._saved != self.step:
             self.save()
+        stop.obey()
+
+    def _stop(self, bar: Progress) -> StopRequest:
+        return StopRequest(bar.console.print, heard=self.fabric.world_size == 1)
 
     def progress(self) -> float:
         """How much of the schedule is done, 0..1; the same on all ranks."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from mpmesh_core.errors import MissingFileError, WeightsError
 from mpmesh_core.networks.checkpoint import load_checkpoint, save_checkpoint
 from mpmesh_core.networks.detector import DetectorConfig, DetectorNetwork, RawDetections
+from mpmesh_core.training import detector
 from mpmesh_core.training.detection_augment import AugmentedImage, augment, paste
 from mpmesh_core.training.detection_data import (
     Cutout,
@@ -23,6 +26,7 @@ from mpmesh_core.training.detection_data import (
     split,
 )
 from mpmesh_core.training.detection_loss import (
+    DetectionLoss,
     assign,
     detection_loss,
     generalised_iou,
@@ -37,6 +41,7 @@ from mpmesh_core.training.detector import (
     evaluate_network,
     learning_rate,
     pad_boxes,
+    train_detector,
     train_step,
 )
 from mpmesh_core.training.detector_init import detector_from_onnx
@@ -319,6 +324,29 @@ class TestTraining:
             train_step(state, config, sets)
         for a, b in zip(straight.average.parameters(), resumed.average.parameters()):
             torch.testing.assert_close(a, b)
+
+    def test_a_signal_ends_the_run_after_its_step(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        config = self.config(tmp_path, steps=3, validate_every=2, warmup=0)
+        monkeypatch.setattr(detector, "prepare_sets", lambda *_: self.sets())
+        monkeypatch.setattr(detector, "_start", lambda _: DetectorNetwork(TINY))
+
+        steps: list[int] = []
+
+        def interrupted(state: TrainingState, *rest: Any) -> DetectionLoss:
+            steps.append(state.step)
+            if len(steps) == 1:
+                signal.raise_signal(signal.SIGINT)
+            return train_step(state, *rest)
+
+        monkeypatch.setattr(detector, "train_step", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train_detector(config)
+        assert train_detector(config).is_file()
+        assert steps == [0, 1, 2]
+        rows = (tmp_path / "curve.csv").read_text().splitlines()
+        assert [row.split(",")[0] for row in rows] == ["step", "2", "3"]
 
     def test_damaged_resume_file(self, tmp_path: Path) -> None:
         (tmp_path / "last.pt").write_bytes(b"broken")

@@ -14,6 +14,7 @@ from mpmesh_core.body import load_body
 from mpmesh_core.errors import UsageError
 from mpmesh_core.networks.checkpoint import load_network, save_checkpoint
 from mpmesh_core.networks.skeleton import SkeletonConfig, SkeletonNetwork
+from mpmesh_core.training import head_tokens
 from mpmesh_core.training.augment import NO_AUGMENT
 from mpmesh_core.training.head import HeadTrainer, HeadTraining, train_head
 from mpmesh_core.training.head_tokens import TokenCache, joint_tokens
@@ -33,6 +34,11 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
     network = SkeletonNetwork(SkeletonConfig(backbone="blazepose", hidden=32, fine=8))
     save_checkpoint(folder / "start.safetensors", network, network.config_dict())
     return folder
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(head_tokens, "_SHARD", 64)
 
 
 def training(people: Path, output: Path, **changes: object) -> HeadTraining:

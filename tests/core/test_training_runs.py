@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 import random
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,6 +41,7 @@ from mpmesh_core.training.settings import read_settings
 from mpmesh_core.training.skeleton import SkeletonTrainer, SkeletonTraining, train_skeleton
 from mpmesh_core.training.skeleton_losses import LossWeights
 from mpmesh_core.training.skeleton_sources import scene_people
+from mpmesh_core.training.stopping import StopRequest
 
 HERE = Path(__file__).parent
 
@@ -139,6 +142,48 @@ class TestResuming:
         for mine, other in zip(found, expected):
             assert mine == pytest.approx(other, rel=1e-3, abs=2e-5), f"killed at {rows}, {moment}"
 
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_a_signal_ends_the_run_after_its_step(
+        self,
+        cache: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        number: signal.Signals,
+    ) -> None:
+        def end(number: int, frame: object) -> None:
+            raise KeyboardInterrupt
+
+        learn = RefinerTrainer.train_step
+
+        def interrupted(trainer: RefinerTrainer, *batch: Any) -> dict[str, torch.Tensor]:
+            if trainer.step == 3:
+                signal.raise_signal(number)
+            return learn(trainer, *batch)
+
+        before = signal.signal(number, end)
+        try:
+            with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+                patch.setattr(RefinerTrainer, "train_step", interrupted)
+                train_refiner(refiner_training(tmp_path / "stopped", cache, steps=8))
+            assert signal.getsignal(number) is end
+        finally:
+            signal.signal(number, before)
+        trainer = RefinerTrainer(refiner_training(tmp_path / "stopped", cache, steps=8))
+        assert trainer.step == 4
+        trainer.run()
+        train_refiner(refiner_training(tmp_path / "whole", cache, steps=8))
+        assert curve(tmp_path / "stopped") == curve(tmp_path / "whole") != []
+
+    def test_a_second_signal_does_not_wait(self) -> None:
+        told: list[str] = []
+        with StopRequest(told.append) as stop:
+            signal.raise_signal(signal.SIGINT)
+            assert stop.asked and len(told) == 1
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            stop.obey()
+
     def test_what_lies_beyond_the_state_is_taken_back(self, tmp_path: Path) -> None:
         (tmp_path / "curve.csv").write_text("step,loss\n5,0.5\n10,0.4\n15,0.3\n20,0.")
         (tmp_path / "validation.jsonl").write_text('{"step": 9, "of": "a"}\n{"step": 14, "of')
@@ -209,9 +254,7 @@ def small_runs(folder: Path, cache: Path, store: Path, batch: int) -> None:
         )
     )
     train_skeleton(
-        skeleton_training(
-            folder / "skeleton", store, batch=batch, norms="frozen", log_every=1, workers=0
-        )
+        skeleton_training(folder / "skeleton", store, batch=batch, norms="frozen", log_every=1)
     )
 
 
@@ -303,7 +346,7 @@ class TestOverfitting:
             tmp_path, store, steps=steps, batch=8, absolute_from=0.0, augment=NO_AUGMENT,
             rate=2e-3, head_rate=4e-3, joint_rate=2e-3, weight_decay=0.0, weights=weights,
             largest_gradient=None,
-            warmup=0.03, workers=0,
+            warmup=0.03,
         )  # fmt: skip
         trainer = SmallSkeleton(config)
         people, rng = skeleton_data.PeopleStore(store), np.random.default_rng(0)

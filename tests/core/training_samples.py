@@ -135,6 +135,6 @@ def skeleton_training(output: Path, store: Path, **changes: object) -> SkeletonT
         "output": str(output), "stores": {str(store): 1.0},
         "network": SkeletonConfig(features=32, hidden=32), "steps": 4, "batch": 4, "size": 64,
         "frozen_stages": 0, "precision": "32-true", "threads": 1, "save_every": 100,
-        "log_every": 2,
+        "log_every": 2, "workers": 0,
     }  # fmt: skip
     return SkeletonTraining(**(settings | changes))  # type: ignore[arg-type]
