@@ -5,6 +5,7 @@ The order that makes the shipped weights is in docs/training.md.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -44,8 +45,14 @@ def recipe(
     from mpmesh_core.training.recipe import Recipe, train_recipe
     from mpmesh_core.training.settings import read_settings
 
-    for path in train_recipe(read_settings(Recipe, config, settings or ()), typer.echo):
-        typer.echo(path)
+    for path in train_recipe(read_settings(Recipe, config, settings or ()), _tell):
+        _tell(path)
+
+
+def _tell(what: object) -> None:
+    """One line; of processes that train together the first one says it."""
+    if os.environ.get("RANK", os.environ.get("LOCAL_RANK", "0")) == "0":
+        typer.echo(what)
 
 
 @app.command("labels")
@@ -134,7 +141,7 @@ def skeleton(settings: Settings = None, config: Config = None) -> None:
     from mpmesh_core.training.settings import read_settings
     from mpmesh_core.training.skeleton import SkeletonTraining, train_skeleton
 
-    typer.echo(train_skeleton(read_settings(SkeletonTraining, config, settings or ())))
+    _tell(train_skeleton(read_settings(SkeletonTraining, config, settings or ())))
 
 
 @app.command("head")
@@ -146,7 +153,7 @@ def head(settings: Settings = None, config: Config = None) -> None:
     from mpmesh_core.training.head import HeadTraining, train_head
     from mpmesh_core.training.settings import read_settings
 
-    typer.echo(train_head(read_settings(HeadTraining, config, settings or ())))
+    _tell(train_head(read_settings(HeadTraining, config, settings or ())))
 
 
 @app.command("refiner")
@@ -158,4 +165,4 @@ def refiner(settings: Settings = None, config: Config = None) -> None:
     from mpmesh_core.training.refiner import RefinerTraining, train_refiner
     from mpmesh_core.training.settings import read_settings
 
-    typer.echo(train_refiner(read_settings(RefinerTraining, config, settings or ())))
+    _tell(train_refiner(read_settings(RefinerTraining, config, settings or ())))
