@@ -17,7 +17,9 @@ from torch import Tensor
 ALONE = ("detect", "track", "smooth")  # stages that cost the same for any number of people
 EACH = ("crop", "skeleton", "place", "ik", "body")  # stages that nobody can do without
 _SMOOTHING = 0.1  # share of a new cost that is smaller than the old one
+_SHARE_EACH = 0.3  # of a person in a frame's cost beside what is fixed; before more is known
 _FADING = 0.98  # of the cost of what was left out, so that it is tried again
+_FADING_EACH = 0.995  # of a person's, while some are left out: one more makes a frame late
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,50 @@ class Plan:
         return tuple(parts)
 
 
+@dataclass
+class _Cost:
+    """What something takes for n people: `fixed + each * n` [ms], learnt from frame to frame."""
+
+    fixed: float = 0.0
+    each: float = 0.0
+
+    def of(self, people: int) -> float:
+        """[ms]"""
+        return self.fixed + self.each * people
+
+    def most(self, milliseconds: float) -> float:
+        """How many people there is time for; not whole, not bounded."""
+        return (milliseconds - self.fixed) / max(self.each, 1e-9)
+
+    def learn(self, milliseconds: float, people: int) -> None:
+        """Move both parts so that they explain a frame: at once if it was slower, else slowly.
+
+        They share in it as in a step of least squares, the part that is each person's the more the
+        more people there were.
+        """
+        size = _SHARE_EACH * people
+        error = (milliseconds - self.of(people)) / (1 + size**2)
+        if error < 0:
+            error *= _SMOOTHING
+        self.fixed += error
+        self.each += error * size * _SHARE_EACH
+        if self.each < 0:  # more people never take less time
+            self.fixed, self.each = self.of(people), 0.0
+
+    def fade(self) -> None:
+        """Of what was left out nothing is heard, so that in time it is tried again."""
+        self.fixed *= _FADING
+        self.each *= _FADING
+
+
 class Deadline:
     """Plans frames by what the frames before took."""
 
     def __init__(self, milliseconds: float) -> None:
         self.milliseconds = milliseconds
-        self._costs: dict[str, float] = {}  # [ms], of `EACH`, refine and mesh a person
+        self._alone: dict[str, float] = {}  # [ms], of the stages `ALONE`
+        self._person, self._refine, self._mesh = _Cost(), _Cost(), _Cost()
+        self._seen = self._short = False  # anybody so far; fewer planned than were wanted
 
     def plan(self, spent: float, wanted: Plan, detected: bool = True) -> Plan:
         """As much of what is wanted as there is time for.
@@ -57,32 +97,40 @@ class Deadline:
             detected: whether the detector has run already.
         """
         ahead = [name for name in ALONE if not (detected and name == "detect")]
-        left = self.milliseconds - spent - self._cost(*ahead)
-        person = self._cost(*EACH)
-        if not person:  # nobody was seen yet
+        left = self.milliseconds - spent - sum(self._alone.get(name, 0.0) for name in ahead)
+        plan = self._within(left, wanted) if self._seen and wanted.people else wanted
+        self._short = plan.people < wanted.people
+        return plan
+
+    def _within(self, left: float, wanted: Plan) -> Plan:
+        people = wanted.people
+        least = self._person.of(people)
+        refine = self._refine.of(people) * wanted.refine
+        if least + refine + self._mesh.of(people) * wanted.mesh <= left:
             return wanted
-        refine, mesh = self._cost("refine") * wanted.refine, self._cost("mesh") * wanted.mesh
-        if wanted.people * (person + refine + mesh) <= left:
-            return wanted
-        if wanted.people * (person + refine) <= left:
+        if least + refine <= left:
             return replace(wanted, mesh=False)
-        if wanted.people * person <= left:
-            return replace(wanted, mesh=False, refine=False)
-        people = min(max(int(left / person), 1), wanted.people)
+        if least > left:
+            people = int(min(max(self._person.most(left), 1), people))
         return Plan(people, refine=False, mesh=False)
 
     def learn(self, timings: Mapping[str, float], people: int) -> None:
         """Take what a frame's stages took [ms] for so many people."""
-        for name in (*ALONE, *EACH, "refine", "mesh"):
+        for name in ALONE:
+            before, cost = self._alone.get(name, 0.0), timings.get(name)
+            if cost is not None:
+                self._alone[name] = max(cost, before + _SMOOTHING * (cost - before))
+        if not people:
+            return
+        self._seen = True
+        self._person.learn(sum(timings.get(name, 0.0) for name in EACH), people)
+        for name, costs in (("refine", self._refine), ("mesh", self._mesh)):
             if name in timings:
-                cost = timings[name] / (1 if name in ALONE else max(people, 1))
-                before = self._costs.get(name, 0.0)
-                self._costs[name] = max(cost, before + _SMOOTHING * (cost - before))
-            elif name in self._costs:
-                self._costs[name] *= _FADING
-
-    def _cost(self, *names: str) -> float:
-        return sum(self._costs.get(name, 0.0) for name in names)
+                costs.learn(timings[name], people)
+            else:
+                costs.fade()
+        if self._short:
+            self._person.each *= _FADING_EACH
 
 
 def nearest(boxes: Tensor, people: int) -> Tensor:

@@ -7,6 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mpmesh_core.camera import Camera
 from mpmesh_core.deadline import Deadline, Plan, nearest
@@ -33,7 +35,7 @@ class TestPlan:
             (57, ()),
             (55, ("vertices",)),
             (45, ("vertices", "refiner")),
-            (33, ("vertices", "refiner", "1 person")),
+            (32, ("vertices", "refiner", "2 people")),
             (20, ("vertices", "refiner", "6 people")),
             (1, ("vertices", "refiner", "9 people")),
         ],
@@ -72,6 +74,31 @@ class TestPlan:
         for _ in range(100):
             tried.learn(cheap, 10)
         assert tried.plan(5.0, ALL) == ALL
+
+
+class TestCosts:
+    """Stages that take `fixed` and `each` a person [ms], whatever these are."""
+
+    @given(each=st.floats(0.1, 20), worth=st.floats(0, 20), fits=st.integers(1, 9))
+    def test_as_many_as_there_is_time_for(self, each: float, worth: float, fits: int) -> None:
+        fixed = worth * each  # of so many people
+        limited = Deadline(fixed + each * (fits + 0.5))
+        planned = []
+        for _ in range(150):
+            plan = limited.plan(0.0, replace(ALL, refine=False, mesh=False))
+            limited.learn({"skeleton": fixed + each * plan.people}, plan.people)
+            planned.append(plan.people)
+        later = np.array(planned[-100:])
+        assert abs(later.mean() - fits) < 0.5
+        assert (later > fits).mean() < 0.3  # tries one more now and then
+
+    def test_a_crowd_after_somebody_alone(self) -> None:
+        """Where most of the time is the same for all, as on a GPU."""
+        limited = Deadline(15.0)
+        for people in (1,) * 30 + (10,):
+            wanted = replace(ALL, people=people, mesh=False)
+            assert limited.plan(0.0, wanted) == wanted
+            limited.learn({"skeleton": 5 + 0.15 * people, "refine": 1 + 0.05 * people}, people)
 
 
 def test_nearest_are_the_tallest_in_their_order() -> None:
