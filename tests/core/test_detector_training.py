@@ -341,8 +341,12 @@ class TestTraining:
             return train_step(state, *rest)
 
         monkeypatch.setattr(detector, "train_step", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            train_detector(config)
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                train_detector(config)
+        finally:
+            signal.signal(signal.SIGINT, before)
         assert train_detector(config).is_file()
         assert steps == [0, 1, 2]
         rows = (tmp_path / "curve.csv").read_text().splitlines()

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,19 @@ def python(*arguments: str) -> subprocess.Popen[str]:
         [sys.executable, *arguments], cwd=HERE, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
+
+
+def stop(number: int, frame: object) -> None:
+    raise InterruptedError
+
+
+@pytest.fixture
+def signals_raise() -> Iterator[None]:
+    """An error of its own, whatever other tests have made of them."""
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 class TestSchedules:
@@ -142,6 +156,7 @@ class TestResuming:
         for mine, other in zip(found, expected):
             assert mine == pytest.approx(other, rel=1e-3, abs=2e-5), f"killed at {rows}, {moment}"
 
+    @pytest.mark.usefixtures("signals_raise")
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
     def test_a_signal_ends_the_run_after_its_step(
         self,
@@ -150,9 +165,6 @@ class TestResuming:
         monkeypatch: pytest.MonkeyPatch,
         number: signal.Signals,
     ) -> None:
-        def end(number: int, frame: object) -> None:
-            raise KeyboardInterrupt
-
         learn = RefinerTrainer.train_step
 
         def interrupted(trainer: RefinerTrainer, *batch: Any) -> dict[str, torch.Tensor]:
@@ -160,29 +172,26 @@ class TestResuming:
                 signal.raise_signal(number)
             return learn(trainer, *batch)
 
-        before = signal.signal(number, end)
-        try:
-            with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-                patch.setattr(RefinerTrainer, "train_step", interrupted)
-                train_refiner(refiner_training(tmp_path / "stopped", cache, steps=8))
-            assert signal.getsignal(number) is end
-        finally:
-            signal.signal(number, before)
+        with monkeypatch.context() as patch, pytest.raises(InterruptedError):
+            patch.setattr(RefinerTrainer, "train_step", interrupted)
+            train_refiner(refiner_training(tmp_path / "stopped", cache, steps=8))
+        assert signal.getsignal(number) is stop
         trainer = RefinerTrainer(refiner_training(tmp_path / "stopped", cache, steps=8))
         assert trainer.step == 4
         trainer.run()
         train_refiner(refiner_training(tmp_path / "whole", cache, steps=8))
         assert curve(tmp_path / "stopped") == curve(tmp_path / "whole") != []
 
+    @pytest.mark.usefixtures("signals_raise")
     def test_a_second_signal_does_not_wait(self) -> None:
         told: list[str] = []
-        with StopRequest(told.append) as stop:
+        with StopRequest(told.append) as request:
             signal.raise_signal(signal.SIGINT)
-            assert stop.asked and len(told) == 1
-            with pytest.raises(KeyboardInterrupt):
+            assert request.asked and len(told) == 1
+            with pytest.raises(InterruptedError):
                 signal.raise_signal(signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt):
-            stop.obey()
+        with pytest.raises(InterruptedError):
+            request.obey()
 
     def test_what_lies_beyond_the_state_is_taken_back(self, tmp_path: Path) -> None:
         (tmp_path / "curve.csv").write_text("step,loss\n5,0.5\n10,0.4\n15,0.3\n20,0.")
