@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
-import os
-import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
 
 from mpmesh_core.cli import options
 from mpmesh_core.errors import UsageError
 
 if TYPE_CHECKING:
-    from mpmesh_core.evaluation.bench import GeometryReport, Timing
-    from mpmesh_core.evaluation.bench_files import Change
+    from mpmesh_core.evaluation.bench_files import BenchFile, Row
     from mpmesh_core.pipeline import Pipeline
 
-Rows = dict[str, dict[str, Any]]
+Size = tuple[int, int]  # [px], width and height
+Counts = Sequence[int | None]  # people to force; None: as many as are found
 
 
 def bench(
+    context: typer.Context,
     runs: Annotated[int, typer.Option(min=5, help="Frames to time.")] = 100,
     size: Annotated[list[str] | None, typer.Option(help="Picture, 1920x1080; repeatable.")] = None,
     people: Annotated[
-        list[int] | None, typer.Option(min=1, max=256, help="Force so many people; repeatable.")
+        list[int] | None,
+        typer.Option(
+            min=1,
+            max=256,
+            help="Force so many people, without second looks unless asked for; repeatable.",
+        ),
     ] = None,
     geometry: Annotated[bool, typer.Option(help="Also measure IK, placement and body.")] = True,
     backend: options.Backend = "auto",
@@ -39,27 +43,38 @@ def bench(
     mirror: options.Mirror = False,
     second_look: options.SecondLook = "auto",
     fuse: options.Fuse = "auto",
-    output: Annotated[Path | None, typer.Option(help="Write the figures as JSON.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Write the figures as JSON, anew after each row.")
+    ] = None,
     against: Annotated[Path | None, typer.Option(help="Compare with an older JSON file.")] = None,
     read: Annotated[
-        Path | None, typer.Option(help="Take the figures from this file, measure nothing.")
+        Path | None, typer.Option(help="Show the figures of this file, measure nothing.")
     ] = None,
 ) -> None:
     """Time the whole line on rendered people; measure IK and placement; compare two files.
 
     Example: mpmesh bench --size 640x480 --size 3840x2160 --people 1 --people 16 --output new.json
     """
-    from mpmesh_core.evaluation.bench_files import changes, read_bench
-    from mpmesh_core.outputs import refuse_folder
+    from mpmesh_core.cli.bench_sheet import print_changes, print_geometry, print_line
+    from mpmesh_core.evaluation.bench_files import check_common, read_bench
+    from mpmesh_core.outputs import prepare_folder, refuse_folder
 
-    if output is not None:
-        refuse_folder(output)
-    console = Console()
-    before = None if against is None else read_bench(against)  # a wrong file is told at once
     if read is not None:
-        line = read_bench(read)
+        _refuse_measuring(context)
+    if output is not None:  # a wrong file is told at once, here and below
+        refuse_folder(output)
+        prepare_folder(output.parent)
+    console = Console()
+    before = None if against is None else read_bench(against)
+    if read is not None:
+        found = read_bench(read)
+        if before is not None and against is not None:
+            check_common(against, before, found.line)
+        print_line(console, found)
+        print_geometry(console, found)
     else:
-        sizes = [_size(text) for text in size or ["640x480"]]
+        sizes = [options.picture_size(text) for text in size or ["640x480"]]
+        counts: Counts = people or [None]
         pipeline = options.load_pipeline(
             backend=backend,
             device=device,
@@ -67,48 +82,71 @@ def bench(
             weights=weights,
             refine=refine,
             mirror=mirror,
-            second_look=second_look,
+            second_look="off" if people and second_look == "auto" else second_look,
             fuse=fuse,
             max_people=max([32, *(people or [])]),
         )
-        ahead = _frames_at_once(pipeline)
-        line = dict(_rows(pipeline, ahead, sizes, people or [], runs))
-        console.print(_line_table(line, f"{pipeline.backend} on {pipeline.device}, {_machine()}"))
-        figures: dict[str, object] = {"machine": _machine(), "line": line}
-        if geometry:
-            figures |= _geometry(pipeline, console)
-        if output is not None:
-            options.write_json(output, figures)
+        if before is not None and against is not None:
+            names = [_name(pipeline, *which) for which in product(sizes, counts)]
+            check_common(against, before, names)
+        found = _measure(pipeline, sizes, counts, runs, geometry, output, console)
     if before is not None:
-        console.print(_change_table(changes(before, line)))
+        print_changes(console, before, found)
 
 
-def _size(text: str) -> tuple[int, int]:
-    width, _, height = text.partition("x")
-    if not (width.isdecimal() and height.isdecimal() and int(width) * int(height)):
-        raise UsageError(f"--size {text!r}: give width x height, for example 1920x1080")
-    return int(width), int(height)
+def _refuse_measuring(context: typer.Context) -> None:
+    """--read goes with --against only."""
+    given = [
+        "--" + name.replace("_", "-")
+        for name in context.params
+        if context.get_parameter_source(name).name != "DEFAULT"  # type: ignore[union-attr]
+    ]
+    if more := [name for name in given if name not in ("--read", "--against")]:
+        raise UsageError(f"--read measures nothing: leave out {', '.join(more)}")
 
 
-def _frames_at_once(pipeline: Pipeline) -> Pipeline | None:
-    """The same line for a frame a core; None where frames go through it one by one."""
-    from mpmesh_core.ahead import one_a_core
-    from mpmesh_core.pipeline import Pipeline
+def _measure(
+    pipeline: Pipeline,
+    sizes: Sequence[Size],
+    counts: Counts,
+    runs: int,
+    geometry: bool,
+    output: Path | None,
+    console: Console,
+) -> BenchFile:
+    """Everything, printed; written after each row, so that little is lost when it is stopped."""
+    from mpmesh_core.cli.bench_sheet import print_geometry, print_line
+    from mpmesh_core.evaluation import bench as measure
+    from mpmesh_core.evaluation.bench_files import BenchFile
+    from mpmesh_core.evaluation.bench_setup import bench_setup
 
-    at_once = one_a_core()
-    if pipeline.device.type != "cpu" or at_once == 1:
-        return None
-    return Pipeline(pipeline.config, at_once=at_once)
+    found = BenchFile(setup=bench_setup(pipeline))
+
+    def keep() -> None:
+        if output is not None:
+            options.write_json(output, found.model_dump(mode="json", exclude_none=True))
+
+    try:
+        for name, row in _rows(pipeline, sizes, counts, runs):
+            found.line[name] = row
+            keep()
+    finally:
+        if found.line:
+            print_line(console, found)
+    if geometry:
+        body = pipeline.body.cpu()
+        found.geometry = measure.measure_geometry(body)
+        found.ik, found.body = measure.bench_ik(body), measure.bench_body(body)
+        print_geometry(console, found)
+        keep()
+    return found
 
 
 def _rows(
-    pipeline: Pipeline,
-    ahead: Pipeline | None,
-    sizes: list[tuple[int, int]],
-    people: list[int],
-    runs: int,
-) -> Iterator[tuple[str, dict[str, Any]]]:
+    pipeline: Pipeline, sizes: Sequence[Size], counts: Counts, runs: int
+) -> Iterator[tuple[str, Row]]:
     """Names and figures of every size and number of people."""
+    from mpmesh_core.evaluation.bench_files import Row
     from mpmesh_core.evaluation.latency import (
         FixedPeople,
         count_copies,
@@ -118,12 +156,11 @@ def _rows(
     )
     from mpmesh_core.training.synthetic.demo_clip import demo_clip
 
-    described = f"{pipeline.config.variant} {pipeline.backend} {pipeline.device.type}"
+    ahead = _frames_at_once(pipeline)
     lines = [line for line in (pipeline, ahead) if line is not None]
     for width, height in sizes:
         scenes = list(demo_clip(frames=30 if width * height < 10**6 else 2, size=(width, height)))
         images, camera = [scene.image for scene in scenes], scenes[0].camera
-        counts: list[int | None] = [*people] or [None]
         for count in counts:
             pipeline.start()
             boxes = None if count is None else spread_boxes(count, width, height)
@@ -135,65 +172,21 @@ def _rows(
                 row["fps_at_once"] = frame_rate(ahead, images, camera, runs)
             for line in fixed:
                 line.free()
-            found = "people found" if count is None else f"{count} people"
-            yield f"{described} {width}x{height} {found}", row
+            yield _name(pipeline, (width, height), count), Row(**row)
 
 
-def _geometry(pipeline: Pipeline, console: Console) -> dict[str, object]:
-    from mpmesh_core.evaluation import bench as measure
-
-    body = pipeline.body.cpu()
-    report = measure.measure_geometry(body)
-    ik, forward = measure.bench_ik(body), measure.bench_body(body)
-    console.print(_geometry_table(report, ik, forward))
-    return {"geometry": asdict(report), "ik": asdict(ik), "body": asdict(forward)}
+def _name(pipeline: Pipeline, size: Size, people: int | None) -> str:
+    line = f"{pipeline.config.variant} {pipeline.backend} {pipeline.device.type}"
+    found = "people found" if people is None else f"{people} people"
+    return f"{line} {size[0]}x{size[1]} {found}"
 
 
-def _machine() -> str:
-    return f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+def _frames_at_once(pipeline: Pipeline) -> Pipeline | None:
+    """The same line for a frame a core; None where frames go through it one by one."""
+    from mpmesh_core.ahead import one_a_core
+    from mpmesh_core.pipeline import Pipeline
 
-
-def _line_table(rows: Rows, title: str) -> Table:
-    table = Table(title=f"whole line in ms, {title}")
-    columns = {"p50": ".1f", "p95": ".1f", "p99": ".1f", "fps": ".1f", "people": ".1f"}
-    columns |= {"memory_mb": ".0f"}
-    measured = {name for row in rows.values() for name in row}
-    some = {"fps_at_once": ".1f", "up": "g", "down": "g", "kernels": "g"}
-    extra = {name: style for name, style in some.items() if name in measured}
-    for column in ("what", *columns, *extra, "stages p50"):
-        table.add_column(column)
-    for name, row in rows.items():
-        stages = " ".join(f"{stage} {ms:.1f}" for stage, ms in row["stages"].items())
-        values = [f"{row[key]:{style}}" for key, style in columns.items()]
-        values += [f"{row.get(key, 0):{style}}" for key, style in extra.items()]
-        table.add_row(name, *values, stages)
-    return table
-
-
-def _change_table(rows: list[Change]) -> Table:
-    table = Table(title="p50 in ms before and now")
-    for column in ("what", "before", "now", "change"):
-        table.add_column(column)
-    for row in rows:
-        table.add_row(row.name, f"{row.before:.2f}", f"{row.now:.2f}", f"{row.percent:+.1f} %")
-    return table
-
-
-def _geometry_table(report: GeometryReport, ik: Timing, forward: Timing) -> Table:
-    table = Table(title="geometry")
-    table.add_column("what")
-    table.add_column("value", justify="right")
-    rows = {
-        "IK, exact skeletons: largest joint error": f"{report.ik_exact_mm:.4f} mm",
-        "IK, exact skeletons: largest rotation error": f"{report.ik_exact_deg:.4f} degree",
-        "IK, 25 mm noise: mean joint error": f"{report.ik_noisy_mm:.1f} mm",
-        "IK, degenerate skeletons: off SO(3) by": f"{report.ik_worst_orthogonality:.1e}",
-        "IK, 16 people": f"{ik.p50:.2f} ms",
-        "body with vertices, 16 people": f"{forward.p50:.2f} ms",
-        "placement, exact input": f"{report.placement_exact_mm:.3f} mm",
-    }
-    for distance, share in report.placement_coverage.items():
-        rows[f"truths in the 68 % ellipsoid at {distance} m"] = f"{100 * share:.1f} %"
-    for name, value in rows.items():
-        table.add_row(name, value)
-    return table
+    at_once = one_a_core()
+    if pipeline.device.type != "cpu" or at_once == 1:
+        return None
+    return Pipeline(pipeline.config, at_once=at_once)

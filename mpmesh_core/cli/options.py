@@ -71,6 +71,23 @@ DatasetRoot = Annotated[
 ]
 
 
+SMALLEST = 64  # [px] a side of a picture that is rendered
+
+
+def picture_size(text: str) -> tuple[int, int]:
+    """Width and height that `--size` names.
+
+    Raises:
+        UsageError: something else, or too small to render people.
+    """
+    width, _, height = text.partition("x")
+    if not (width.isdecimal() and height.isdecimal() and min(int(width), int(height)) >= SMALLEST):
+        raise UsageError(
+            f"--size {text!r}: give width x height, for example 1920x1080, {SMALLEST} or more each"
+        )
+    return int(width), int(height)
+
+
 def load_pipeline(**values: object) -> Pipeline:
     """A pipeline from option values, see `pipeline_config`."""
     from mpmesh_core.pipeline import Pipeline

@@ -1,8 +1,9 @@
 """evaluation.latency: how long one frame takes, from camera bytes to people on the host.
 
 How many people a frame holds is chosen: the detector really runs, then its answer is replaced by
-boxes spread over the picture. So networks with random weights can be timed too; their size, not
-their content, takes the time.
+boxes spread over the picture. So networks with random weights can be timed too: their size, not
+their content, takes the time. That holds without second looks only: such boxes hold background, of
+which the network is unsure, so nearly everybody would be read again.
 """
 
 from __future__ import annotations
@@ -43,7 +44,7 @@ class Latency:
     fps: float  # frames a second, by the mean
     runs: int
     people: float  # that left the line, mean
-    memory_mb: float  # peak: of the GPU where there is one, else of the process
+    memory_mb: float  # peak: of torch on the GPU where there is one, else of the process so far
     stages: dict[str, float]  # p50 of each stage
 
 

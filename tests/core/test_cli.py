@@ -214,7 +214,7 @@ class TestRun:
         [
             ["evaluate", "synthetic", "nowhere", "--output"],
             ["evaluate", "photos", "--data", "nowhere", "--output"],
-            ["bench", "--read", "nowhere", "--output"],
+            ["bench", "--output"],
             ["body", "build", "--output"],
             ["body", "render", "--output"],
             ["data", "check", "nothing", "--root", "nowhere", "--output"],
