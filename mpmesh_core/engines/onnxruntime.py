@@ -40,6 +40,8 @@ class OnnxRuntimeEngine:
         """
         import onnxruntime
 
+        if onnx_path.is_dir():
+            raise WeightsError(f"{name} network {onnx_path} is a folder; give an .onnx file")
         if not onnx_path.is_file():
             raise MissingFileError(f"{name} network {onnx_path} does not exist")
         options = onnxruntime.SessionOptions()

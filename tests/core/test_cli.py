@@ -17,6 +17,7 @@ from bag_samples import BagMaker
 from typer.testing import CliRunner
 
 from mpmesh_core import cli
+from mpmesh_core.errors import NumericalError
 from mpmesh_core.outputs import read_results
 
 COMMANDS = [
@@ -172,6 +173,7 @@ class TestRun:
             ([""], 2, r"a source has no name"),
             (["PHOTO", "--weights", "EMPTY"], 1, r"holds no"),
             (["PHOTO", "--detector", "PHOTO"], 1, r"not usable"),
+            (["PHOTO", "--detector", "EMPTY"], 1, r"is a folder; give an \.onnx file"),
             (["PHOTO", "--attention", "--no-refine"], 2, r"--attention.*--no-refine"),
             (["PHOTO", "--body", "nobody.npz"], 1, r"nobody\.npz"),
         ],
@@ -333,6 +335,32 @@ class TestExport:
         outcome = mpmesh("export", "skeleton", "-o", file)
         assert outcome.code == 1
         assert_one_line(outcome.err, "cannot be written")
+        (tmp_path / "out/refiner-light.onnx").mkdir(parents=True)
+        outcome = mpmesh("export", "all", "-o", tmp_path / "out")
+        assert outcome.code == 1
+        assert_one_line(outcome.err, "refiner-light.onnx cannot be written: it is a folder")
+        assert len(list((tmp_path / "out").iterdir())) == 1  # told before the work
+
+    def test_a_file_that_computes_something_else_replaces_none(
+        self, mpmesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        old = tmp_path / "refiner-light.onnx"
+        old.write_text("good")
+
+        def differs(*_: object) -> dict[str, float]:
+            raise NumericalError("ONNX output pose differs from torch")
+
+        with monkeypatch.context() as patch:
+            patch.setattr("mpmesh_core.engines.export.check_parity", differs)
+            outcome = mpmesh("export", "refiner", "-o", tmp_path)
+        assert outcome.code == 1
+        assert_one_line(outcome.err, "differs from torch")
+        assert old.read_text() == "good"
+        assert list(tmp_path.iterdir()) == [old]
+        outcome = mpmesh("export", "refiner", "-o", tmp_path)
+        assert outcome.code == 0, outcome.err
+        assert old.stat().st_size > 10**5
+        assert list(tmp_path.iterdir()) == [old]
 
 
 class TestTrainSettings:
