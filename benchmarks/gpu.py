@@ -5,7 +5,8 @@ in to joints and parameters out on the host, 1920x1080, 1 to 32 people, both var
 variant has random weights), `copies` (host-device copies and kernels a frame, from the profiler),
 `roofline` (every stage against the device's ceilings, see `roofline.py`). The number of people is
 forced, see `mpmesh_core.evaluation.latency`. A part that fails prints its traceback, and the next
-one begins. Writes DIR/gpu.json after every part and prints a table last.
+one begins; the exit code is 1 then, and where nothing was measured. Writes DIR/gpu.json after every
+row and prints a table last. Memory is that of torch; what was loaded for earlier rows counts.
 
 With `--fuse on` the steps are compiled first, side by side, for at most half of the time; what was
 not compiled by then is not timed. Photos then stand on canvases of one size, since every other size
@@ -15,8 +16,8 @@ would be compiled anew.
 from __future__ import annotations
 
 import argparse
-import ast
 import json
+import sys
 import tempfile
 import time
 import traceback
@@ -29,11 +30,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 import torch
+from arguments import errors_in_one_line, positive, positives, python_option
 from fuse_ahead import Size, compile_ahead
 from roofline import against_roof, count_stages, measure_ceilings
 
 from mpmesh_core.camera import Camera
 from mpmesh_core.device_line import padded
+from mpmesh_core.errors import DeviceError
 from mpmesh_core.evaluation.latency import (
     FixedPeople,
     count_copies,
@@ -43,6 +46,7 @@ from mpmesh_core.evaluation.latency import (
 )
 from mpmesh_core.evaluation.parity import compare
 from mpmesh_core.fusing import Options
+from mpmesh_core.outputs import prepare_folder, refuse_folder, write_file
 from mpmesh_core.pipeline import Pipeline, PipelineConfig
 from mpmesh_core.sources import Frame, open_source
 from mpmesh_core.training.synthetic.demo_clip import demo_clip
@@ -67,6 +71,7 @@ class Bench:
         self.end = time.monotonic() + limit
         self.folder = folder
         self.figures: dict = {"device": torch.cuda.get_device_name(), "torch": torch.__version__}
+        self.failed = False
         self.people = PEOPLE
         self.inductor: Options = {}  # options that differ from ours
         self.camera = Camera.from_fov(WIDTH, HEIGHT)
@@ -134,11 +139,12 @@ class Bench:
             row = measure()
         except Exception:
             traceback.print_exc()
+            self.failed = True
             row = {"failed": traceback.format_exc().splitlines()[-1]}
         row["seconds"] = time.monotonic() - start
         self.figures.setdefault(part, {})[name] = row
         print(f"{part} {name}: {_short(row)}", flush=True)
-        (self.folder / "gpu.json").write_text(json.dumps(self.figures, indent=1))
+        write_file(self.folder / "gpu.json", json.dumps(self.figures, indent=1).encode())
 
 
 def size_of(variant: str, people: int) -> Size:
@@ -197,10 +203,9 @@ def _parity(cpu: Pipeline, gpu: Pipeline, pictures: Pictures) -> dict:
 
 def latency(bench: Bench) -> None:
     """Percentiles and stages for every number of people and variant."""
-    forced = {variant: bench.forced(variant) for variant in VARIANTS}
 
     def measure(variant: str, people: int) -> dict:
-        pipeline, force = forced[variant]
+        pipeline, force = bench.forced(variant)
         force(people)
         runs = MAIN_RUNS if people == MAIN_PEOPLE else RUNS
         return asdict(time_frames(pipeline, bench.pictures[:1], bench.camera, runs))
@@ -274,49 +279,58 @@ def _short(row: object) -> str:
     return f"{row:.3g}" if isinstance(row, float) else str(row)
 
 
-def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(map(int, text.split(",")))
+def _parts(text: str) -> list[str]:
+    names = text.split(",")
+    if unknown := [name for name in names if name not in PARTS]:
+        raise argparse.ArgumentTypeError(f"no {', '.join(unknown)}; choose of {', '.join(PARTS)}")
+    return names
 
 
-def _option(text: str) -> tuple[str, object]:
-    name, _, value = text.partition("=")
-    return name, ast.literal_eval(value)
-
-
+@errors_in_one_line()
 def main() -> None:
     """Run the parts asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--output", type=Path, required=True, help="folder for gpu.json")
-    parser.add_argument("--parts", default=",".join(PARTS), help="some of " + ",".join(PARTS))
-    parser.add_argument("--seconds", type=float, help="no part begins after this; 75, fused 420")
+    parser.add_argument("--parts", type=_parts, default=[*PARTS], help="some of " + ",".join(PARTS))
+    parser.add_argument("--seconds", type=positive, help="no part begins after this; 75, fused 420")
     parser.add_argument("--eager", action="store_true", help="without CUDA graphs")
-    parser.add_argument("--fuse", default="auto", help="on: fused kernels; compiles for minutes")
+    fuse_help = "on: fused kernels; compiles for minutes"
+    parser.add_argument("--fuse", choices=("auto", "on", "off"), default="auto", help=fuse_help)
     parser.add_argument(
         "--inductor",
-        type=_option,
+        type=python_option,
         action="append",
         default=[],
         metavar="NAME=VALUE",
         help="an option of torch._inductor.config, such as split_reductions=False; may be repeated",
     )
-    parser.add_argument("--people", type=_numbers, default=PEOPLE, help="such as 10,1,32")
-    parser.add_argument("--photos", type=Path, help="folder of photos for parity")
+    parser.add_argument("--people", type=positives, default=PEOPLE, help="such as 10,1,32")
+    parser.add_argument("--photos", type=Path, help="folder of pictures with people, for parity")
     options = parser.parse_args()
-    options.output.mkdir(parents=True, exist_ok=True)
+    if max(options.people) > (most := PipelineConfig().max_people):
+        parser.error(f"argument --people: {most} at the most")
+    if not torch.cuda.is_available():
+        raise DeviceError("torch sees no GPU, and this benchmark measures one")
+    if options.photos is not None:
+        open_source(str(options.photos))  # a wrong folder is told at once
+    refuse_folder(prepare_folder(options.output) / "gpu.json")
     fused = options.fuse == "on"
-    seconds = options.seconds or (420.0 if fused else 75.0)
+    seconds = options.seconds or (420 if fused else 75)
     bench = Bench(options.output, seconds, options.eager, options.fuse, options.photos)
     bench.people, bench.inductor = options.people, dict(options.inductor)
     bench.figures["inductor"] = bench.inductor
     if fused:
         sizes = dict.fromkeys(size_of(v, n) for n, v in product(bench.people, VARIANTS))
         bench.compiled = compile_ahead(run_frame, list(sizes), seconds / 2, bench.inductor)
-    for name in options.parts.split(","):
+    for name in options.parts:
         try:
             PARTS[name](bench)
         except Exception:
             traceback.print_exc()
+            bench.failed = True
     print_table(bench.figures)
+    if bench.failed or not bench.figures.keys() & PARTS:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

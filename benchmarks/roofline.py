@@ -34,11 +34,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from arguments import errors_in_one_line, positive
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from mpmesh_core.camera import Camera
+from mpmesh_core.cli.options import picture_size, pipeline_config
 from mpmesh_core.deadline import Plan
 from mpmesh_core.detect import DEFAULT_THRESHOLD
 from mpmesh_core.device_line import padded
@@ -48,6 +50,7 @@ from mpmesh_core.evaluation.latency import (
     time_frames,
     write_random_weights,
 )
+from mpmesh_core.outputs import prepare_folder, refuse_folder, write_file
 from mpmesh_core.pipeline import Pipeline, PipelineConfig
 from mpmesh_core.tensor_detector import TensorDetector
 from mpmesh_core.training.synthetic.demo_clip import demo_clip
@@ -272,6 +275,7 @@ def measure(config: PipelineConfig, size: tuple[int, int], people: int, runs: in
     }
 
 
+@errors_in_one_line()
 def main() -> None:
     """Measure, write and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
@@ -279,19 +283,21 @@ def main() -> None:
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--variant", choices=("light", "paper"), default="light")
-    parser.add_argument("--people", type=int, default=3)
+    parser.add_argument("--people", type=positive, default=3)
     parser.add_argument("--size", default="640x480", help="of the picture")
-    parser.add_argument("--runs", type=int, default=100)
+    parser.add_argument("--runs", type=positive, default=100)
     options = parser.parse_args()
-    width, height = map(int, options.size.split("x"))
+    size, people = picture_size(options.size), options.people
+    path = prepare_folder(options.output) / "roofline.json"
+    refuse_folder(path)
     weights = None
     if options.variant == "paper":  # none are shipped, and only their size takes time
         weights = write_random_weights(Path(tempfile.mkdtemp()), options.variant)
     chosen = {name: getattr(options, name) for name in ("backend", "device", "variant")}
-    config = PipelineConfig(track=False, second_look="off", weights=weights, **chosen)
-    figures = measure(config, (width, height), options.people, options.runs)
-    options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "roofline.json").write_text(json.dumps(figures, indent=1))
+    chosen |= {"weights": weights, "max_people": max(32, people)}
+    config = pipeline_config(track=False, second_look="off", **chosen)
+    figures = measure(config, size, people, options.runs)
+    write_file(path, json.dumps(figures, indent=1).encode())
     print({name: value for name, value in figures.items() if name != "stages"})
     print(markdown([Row(**row) for row in figures["stages"]]))
 
