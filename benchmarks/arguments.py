@@ -14,12 +14,12 @@ from mpmesh_core.errors import MPMeshError
 
 @contextmanager
 def errors_in_one_line() -> Iterator[None]:
-    """As `mpmesh` ends where something cannot be done."""
+    """As `mpmesh` ends where something cannot be done, or is stopped."""
     try:
         yield
-    except MPMeshError as error:
-        print(f"{Path(sys.argv[0]).name}: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    except (MPMeshError, KeyboardInterrupt) as error:
+        print(f"{Path(sys.argv[0]).name}: {str(error) or 'stopped'}", file=sys.stderr)
+        sys.exit(getattr(error, "exit_code", 130))
 
 
 def positive(text: str) -> int:
