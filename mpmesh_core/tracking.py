@@ -23,10 +23,13 @@ from mpmesh_core.pose import NOISE
 from mpmesh_core.types import Array, FrameResult, Person
 
 _NEW_PATIENCE = 0.25  # share of `max_coast_s` that a person not yet confirmed is waited for
-_ROWS = ("ids", "mean", "covariance", "hits", "last_seen", "anchor", "betas")  # of `Tracks`
+_ROWS = ("ids", "mean", "covariance", "hits", "last_seen", "anchor", "betas", "pose")  # of `Tracks`
 # Above, tracks of hidden people take others (simulated crowds); below, they break (rendered clips).
 _UNMATCHED_COST = 0.75
 _BETAS_MEMORY = 30  # frames in the running mean of the betas
+# [s] in the running mean of the pose: while people pass one another the last one may be either's.
+_POSE_MEMORY = 0.4
+_SURE = 0.6  # mean confidence from which on a position is as good as claimed
 
 
 class TrackerConfig(BaseModel):
@@ -58,6 +61,11 @@ class TrackerConfig(BaseModel):
         description="of the claimed position noise, what stays the same from frame to frame, every "
         "direction [m]: no noise to the filter, and part again of what it claims",
     )
+    unsure_sigma: Annotated[float, Field(ge=0)] = Field(
+        default=0.3,
+        description="added, every direction, where the network knows nothing of a person, less "
+        "where it is surer [m]: what is half hidden seems to move",
+    )
     range_sigma: Annotated[float, Field(ge=0)] = Field(
         default=0.03,
         description="added along the ray, as a fraction of the distance: monocular depth",
@@ -86,6 +94,7 @@ class Tracks:
     last_seen: Array  # (T,) [s]
     anchor: Array  # (T, 3) filtered position when last seen [m]
     betas: Array  # (T, 10) running mean
+    pose: Array  # (T, 24, 3) running mean of the joints relative to the pelvis [m]
     people: tuple[Person, ...]  # as last seen
 
     def take(self, index: Array) -> Tracks:
@@ -103,7 +112,7 @@ def _no_tracks() -> Tracks:
     none = np.zeros(0, np.int64)
     return Tracks(
         none, np.zeros((0, 6)), np.zeros((0, 6, 6)), none, np.zeros(0), np.zeros((0, 3)),
-        np.zeros((0, 10)), (),
+        np.zeros((0, 10)), np.zeros((0, 24, 3)), (),
     )  # fmt: skip
 
 
@@ -192,12 +201,14 @@ def _observe(result: FrameResult, config: TrackerConfig) -> _Seen:
     people = tuple(result.people[i] for i in index)
     positions = _stacked([person.position for person in people], (3,))
     along = config.range_sigma * positions[..., None]
+    confidence = np.nan_to_num([person.joint_confidence.mean() for person in people])
+    unsure = config.unsure_sigma * (1 - confidence / _SURE).clip(min=0)
     claimed = _stacked([person.position_covariance for person in people], (3, 3))
     R = (
         claimed
         - _lasting(claimed, config)
         + along @ along.swapaxes(-1, -2)
-        + config.position_sigma**2 * np.eye(3)
+        + (config.position_sigma**2 + unsure**2)[:, None, None] * np.eye(3)
     )
     return _Seen(index, people, positions, R)
 
@@ -236,11 +247,11 @@ def _associate(tracks: Tracks, seen: _Seen, K: Array, config: TrackerConfig) -> 
     overlap = box_overlap(boxes, _stacked([person.bbox for person in seen.people], (4,)))
     near = squared < config.gate
     jumped = (squared < config.overlap_gate) & (overlap >= config.least_overlap)
-    pose = _pose(tracks.people)[:, None] - _pose(seen.people)[None]  # (T, D, 24, 3)
+    pose = tracks.pose[:, None] - _pose(seen.people)[None]  # (T, D, 24, 3)
     shape = tracks.betas[:, None] - _stacked([person.betas for person in seen.people], (10,))
     cost = (
         np.minimum((squared + growth) / config.gate, 1.0)
-        + 0.5 * (1.0 - overlap)
+        + 0.25 * (1.0 - overlap)  # no more: boxes of people who pass one another become one
         + 0.5 * np.minimum(np.linalg.norm(pose, axis=-1).mean(-1) / 0.4, 1.0)
         + 0.25 * np.minimum(np.linalg.norm(shape, axis=-1) / 4.0, 1.0)
     )
@@ -269,12 +280,14 @@ def _current(
     )
     ids = next_id + np.cumsum(~known) - 1
     hits = np.ones(len(known), np.int64)
-    betas = _stacked([person.betas for person in seen.people], (10,))
+    betas, pose = _stacked([person.betas for person in seen.people], (10,)), _pose(seen.people)
     ids[known], hits[known] = before.ids, before.hits + 1
     share = 1.0 / np.minimum(hits[known], _BETAS_MEMORY)[:, None]
     betas[known] = before.betas + share * (betas[known] - before.betas)
+    fresh = (1 - np.exp((before.last_seen - stamp) / _POSE_MEMORY))[:, None, None]
+    pose[known] = before.pose + fresh * (pose[known] - before.pose)
     last_seen = np.full(len(known), stamp)
-    return Tracks(ids, mean, covariance, hits, last_seen, mean[:, :3], betas, seen.people)
+    return Tracks(ids, mean, covariance, hits, last_seen, mean[:, :3], betas, pose, seen.people)
 
 
 def _reported(tracks: Tracks, config: TrackerConfig) -> list[Person]:
