@@ -41,7 +41,8 @@ CLIP = Protocol(
     alignment="pelvis; PA-MPJPE: rotation, translation and scale; position: none",
     boxes="the pipeline's own detections, tracked",
     gender="none, one body for all",
-    matching=f"Hungarian on pelvis distance up to {MAX_DISTANCE:g} m; a miss from half visible on",
+    matching=f"pairs stay (CLEAR MOT); others Hungarian on pelvis distance up to {MAX_DISTANCE:g} m, "
+    "visible ones first; a miss from half visible on",
     source=_HERE,
 )
 
@@ -105,5 +106,6 @@ def clip_report(report: ClipReport) -> ProtocolReport:
             "matched": report.matched,
             "false positives": report.false_positives,
             "ID switches": report.id_switches,
+            "velocity [m/s]": report.velocity_error,
         },
     )

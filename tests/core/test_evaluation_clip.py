@@ -81,6 +81,19 @@ def test_pairs_stay_while_people_pass(body: BodyModel) -> None:
     assert compared(body, [(right, truths), (swapped, truths), (far, apart)]).id_switches == 2
 
 
+def test_velocities_are_compared_with_the_way_made(body: BodyModel) -> None:
+    results, truths = [], []
+    for number in range(12):
+        person = standing_person(body, CAMERA, -0.5 + number / 10, 4.0)
+        known = None if number < 3 else np.array([1.0, 0.3, 0.0])
+        people = [replace(person, velocity=known)]
+        results.append(FrameResult(number, number / 10, "", 640, 480, CAMERA.K, CAMERA.D, people))
+        truths.append([truth(body, person, 1.0)])
+    report = compare_clip(results, truths, body)
+    assert report.velocity_error == pytest.approx(0.3, abs=1e-4)
+    assert np.isnan(compare_clip(results[:3], truths[:3], body).velocity_error)
+
+
 def test_without_tracks_nothing_switches(body: BodyModel) -> None:
     person = replace(standing_person(body, CAMERA, 0.0, 4.0), track_id=-1)
     result = FrameResult(0, 0.0, "", 640, 480, CAMERA.K, CAMERA.D, [person])

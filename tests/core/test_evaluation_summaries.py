@@ -23,7 +23,7 @@ REPORTS = {
         PhotoReport(28, 75, 0.8, 0.9, 0.7, 700, 0.6, float("nan"), 600, 0.7, 0.9)
     ),
     "studio": studio_report(STUDIO),
-    "clip": clip_report(ClipReport(10, 30, 29, 1, 100.0, 80.0, 110.0, 300.0, 0.07, 2)),
+    "clip": clip_report(ClipReport(10, 30, 29, 1, 100.0, 80.0, 110.0, 300.0, 0.07, 2, 0.2)),
 }
 
 
