@@ -3,11 +3,11 @@
 Protocol. People and truths are matched one to one while their pelvises are at most 1 m apart. As in
 CLEAR MOT (Bernardin and Stiefelhagen 2008) a pair of the frame before stays one; the others are
 matched by the Hungarian method on that distance, first with truths at least half visible, so that
-nobody is taken for somebody hidden close by. MPJPE and PVE after moving both pelvises together,
-PA-MPJPE after a similarity, over the 24 SMPL joints; the position error is that of the pelvis in
-the camera frame. The velocity error is that of people whose velocity is known, against the way the
-true pelvis makes from 0.2 s before to 0.2 s after the frame. A truth counts as missed when at least half of it is visible and nobody is matched
-to it; an ID switch is a truth whose track changes.
+nobody is taken for somebody hidden close by. MPJPE and PVE after moving both pelvises together, PA-
+MPJPE after a similarity, over the 24 SMPL joints; the position error is that of the pelvis in the
+camera frame. The velocity error is that of people whose velocity is known, against the way the true
+pelvis makes from 0.2 s before to 0.2 s after the frame. A truth counts as missed when at least half
+of it is visible and nobody is matched to it; an ID switch is a truth whose track changes.
 """
 
 from __future__ import annotations

@@ -41,8 +41,8 @@ CLIP = Protocol(
     alignment="pelvis; PA-MPJPE: rotation, translation and scale; position: none",
     boxes="the pipeline's own detections, tracked",
     gender="none, one body for all",
-    matching=f"pairs stay (CLEAR MOT); others Hungarian on pelvis distance up to {MAX_DISTANCE:g} m, "
-    "visible ones first; a miss from half visible on",
+    matching="pairs stay (CLEAR MOT); others Hungarian on pelvis distance, visible ones first; "
+    f"up to {MAX_DISTANCE:g} m; a miss from half visible on",
     source=_HERE,
 )
 
