@@ -30,7 +30,7 @@ def read_crops(engine: Engine, crops: Tensor, mirror: bool = False) -> Skeletons
     Args:
         engine: the skeleton network.
         crops: (N, 3, S, S) float32, RGB 0..255.
-        mirror: read the mirrored crops too, in the same batch.
+        mirror: read the mirrored crops too.
     """
     if not mirror:
         return Skeletons(**engine.run({"image": crops}))
@@ -38,11 +38,11 @@ def read_crops(engine: Engine, crops: Tensor, mirror: bool = False) -> Skeletons
 
 
 def read_both(engine: Engine, crops: Tensor) -> tuple[Skeletons, Skeletons]:
-    """Skeletons of the people in crops, read straight and in a mirror; see `read_crops`."""
-    both = Skeletons(**engine.run({"image": torch.cat((crops, crops.flip(-1)))}))
-    count = torch.arange(len(crops), device=crops.device)
-    straight, in_mirror = both.take(count), both.take(count + len(crops))
-    return straight, unmirrored(in_mirror, crops.shape[-1])
+    """Skeletons of the people in crops, read straight and in a mirror; see `read_crops`.
+
+    One after the other: some engines take no larger batch than there may be people.
+    """
+    return read_crops(engine, crops), read_mirrored(engine, crops)
 
 
 def read_mirrored(engine: Engine, crops: Tensor) -> Skeletons:
