@@ -26,13 +26,13 @@ from mpmesh_core.errors import NumericalError, UsageError, WeightsError
 from mpmesh_core.evaluation.detection import DetectionScores, LabelledImage, score_detections
 from mpmesh_core.networks.checkpoint import load_network, save_checkpoint
 from mpmesh_core.networks.detector import DetectorNetwork
+from mpmesh_core.stopping import StopRequest
 from mpmesh_core.training.curve import Curve
 from mpmesh_core.training.detection_augment import AugmentedImage, augment
 from mpmesh_core.training.detection_data import Cutout, DetectionSample
 from mpmesh_core.training.detection_loss import DetectionLoss, detection_loss
 from mpmesh_core.training.detection_sets import DetectionSets, prepare_sets
 from mpmesh_core.training.detector_init import detector_from_onnx
-from mpmesh_core.training.stopping import StopRequest
 
 Array = np.ndarray
 Report = Callable[[str], None]

@@ -10,7 +10,7 @@ import cv2
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from mpmesh_core.training.stopping import deaf_children
+from mpmesh_core.stopping import deaf_children
 from mpmesh_core.training.trainer import TrainingRun
 
 _ENDLESS = 1 << 40  # steps

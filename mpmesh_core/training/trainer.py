@@ -31,9 +31,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mpmesh_core.errors import UsageError
 from mpmesh_core.networks.checkpoint import save_checkpoint
+from mpmesh_core.stopping import StopRequest
 from mpmesh_core.training.curve import Curve
 from mpmesh_core.training.devices import make_fabric, synchronised
-from mpmesh_core.training.stopping import StopRequest
 
 Count = Annotated[int, Field(ge=1)]
 Rate = Annotated[float, Field(ge=0)]

@@ -31,6 +31,7 @@ from mpmesh_core.errors import MissingPackageError, MPMeshError, UsageError
 from mpmesh_core.networks.refiner import RefinerConfig
 from mpmesh_core.networks.skeleton import SkeletonNetwork
 from mpmesh_core.refine import pose6d_from_rotations
+from mpmesh_core.stopping import StopRequest
 from mpmesh_core.training import skeleton_data
 from mpmesh_core.training.augment import NO_AUGMENT
 from mpmesh_core.training.curve import Curve
@@ -42,7 +43,6 @@ from mpmesh_core.training.settings import read_settings
 from mpmesh_core.training.skeleton import SkeletonTrainer, SkeletonTraining, train_skeleton
 from mpmesh_core.training.skeleton_losses import LossWeights
 from mpmesh_core.training.skeleton_sources import scene_people
-from mpmesh_core.training.stopping import StopRequest
 
 HERE = Path(__file__).parent
 

@@ -1,4 +1,4 @@
-"""stopping: Ctrl-C ends a training run after its step, so that none of it is lost."""
+"""stopping: Ctrl-C ends long work after its step: training loses nothing, a build ends cleanly."""
 
 from __future__ import annotations
 
