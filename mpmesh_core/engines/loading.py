@@ -1,20 +1,20 @@
 """engines.loading: where a network's backend is chosen, and nowhere else.
 
-`auto` takes TensorRT where there are a CUDA GPU and its bindings, else torch where there is a CUDA
-GPU, else ONNX Runtime on the CPU.
+`auto` takes TensorRT where there are a CUDA GPU and bindings that can be used, else torch where
+there is a CUDA GPU, else ONNX Runtime on the CPU.
 """
 
 from __future__ import annotations
 
 import logging
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
 import torch
 
 from mpmesh_core.engines.base import Engine
-from mpmesh_core.errors import DeviceError, UsageError, WeightsError
+from mpmesh_core.engines.tensorrt import import_tensorrt
+from mpmesh_core.errors import DeviceError, MissingPackageError, UsageError, WeightsError
 
 logger = logging.getLogger(__name__)
 
@@ -41,12 +41,21 @@ def choose_backend(backend: Backend = "auto", device: str = "auto") -> tuple[str
         )
     chosen = _choose_device(device, backend)
     if backend == "auto" and chosen.type == "cuda":
-        return ("tensorrt" if find_spec("tensorrt") is not None else "torch"), chosen
+        return _best_on_cuda(), chosen
     if backend == "auto":
         return "onnxruntime", chosen
     if backend == "onnxruntime" and chosen.type == "cuda":
         raise UsageError("backend onnxruntime runs on the CPU here; use --device cpu or torch")
     return backend, chosen
+
+
+def _best_on_cuda() -> str:
+    try:
+        import_tensorrt()
+    except MissingPackageError as error:
+        logger.info("torch runs the networks: %s", error)
+        return "torch"
+    return "tensorrt"
 
 
 def _choose_device(device: str, backend: str) -> torch.device:
@@ -95,16 +104,10 @@ def load_engine(
         MissingPackageError, DeviceError: a backend that cannot run here.
     """
     if backend == "onnxruntime":
-        from mpmesh_core.engines.onnx_cache import cached_onnx
-        from mpmesh_core.engines.onnxruntime import OnnxRuntimeEngine
+        from mpmesh_core.engines.onnx_cache import open_cached
+        from mpmesh_core.engines.onnxruntime import open_network
 
-        path = cached_onnx(name, checkpoint)
-        try:
-            return OnnxRuntimeEngine(name, path, threads)
-        except WeightsError as error:
-            logger.warning("%s; it is exported anew", error)
-            path.unlink(missing_ok=True)
-            return OnnxRuntimeEngine(name, cached_onnx(name, checkpoint), threads)
+        return open_cached(name, checkpoint, lambda path: open_network(name, path, threads))
     if backend == "tensorrt":
         from mpmesh_core.engines.tensorrt_loading import load_tensorrt
 

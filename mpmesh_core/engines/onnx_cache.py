@@ -9,12 +9,16 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from mpmesh_core.engines.export import OPSET, export_onnx
 from mpmesh_core.errors import InputError, MissingFileError, WeightsError
 
 logger = logging.getLogger(__name__)
+
+Opened = TypeVar("Opened")
 
 CACHE_VERSION = 3  # raise it when the same checkpoint must give another graph
 
@@ -28,13 +32,34 @@ def cache_folder() -> Path:
     return (Path(base) if base else Path.home() / ".cache") / "mpmesh"
 
 
-def cached_onnx(name: str, checkpoint: Path, half: bool = False) -> Path:
+def open_cached(
+    name: str, checkpoint: Path, open_file: Callable[[Path], Opened], half: bool = False
+) -> Opened:
+    """What is made of a checkpoint's ONNX file; where that cannot be used, it is exported anew.
+
+    Args:
+        name, checkpoint, half: as of `cached_onnx`, whose errors this raises too.
+        open_file: raises WeightsError where the file cannot be used.
+
+    Raises:
+        WeightsError: the new file cannot be used either.
+    """
+    path = cached_onnx(name, checkpoint, half)
+    try:
+        return open_file(path)
+    except WeightsError as error:
+        logger.warning("%s; it is exported anew", error)
+        return open_file(cached_onnx(name, checkpoint, half, force=True))
+
+
+def cached_onnx(name: str, checkpoint: Path, half: bool = False, force: bool = False) -> Path:
     """ONNX file of a checkpoint, exported where the cache does not have it.
 
     Args:
         name: detector, skeleton or refiner: what the checkpoint must hold.
         checkpoint: the .safetensors file.
         half: see `export_onnx`.
+        force: export it even if the cache has it.
 
     Raises:
         MissingFileError, WeightsError: no such checkpoint, or not of this kind.
@@ -48,7 +73,7 @@ def cached_onnx(name: str, checkpoint: Path, half: bool = False) -> Path:
         raise MissingFileError(f"weights {checkpoint} do not exist") from None
     digest = hashlib.sha256(content + f"{CACHE_VERSION} {OPSET}".encode()).hexdigest()[:20]
     path = cache_folder() / "onnx" / f"{name}-{digest}{'-half' if half else ''}.onnx"
-    if path.is_file():
+    if path.is_file() and not force:
         return path
     network, metadata = load_checkpoint(checkpoint)
     if metadata["kind"] != name:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from mpmesh_core.errors import MissingFileError, WeightsError
+from mpmesh_core.networks import Network, network_class
 
 _TYPES = {
     "tensor(float16)": np.float16,
@@ -76,6 +78,20 @@ class OnnxRuntimeEngine:
             reason = str(error).splitlines()[0]
             raise WeightsError(f"{self.name} network cannot be run: {reason}") from error
         return {name: _tensor(out) for name, out in zip(self.output_names, outputs)}
+
+
+def open_network(name: str, onnx_path: Path, threads: int = 0) -> OnnxRuntimeEngine:
+    """The engine of one of MPMesh's own networks; arguments and errors as of the class.
+
+    Raises:
+        WeightsError: also where the file holds another network.
+    """
+    engine = OnnxRuntimeEngine(name, onnx_path, threads)
+    network = cast(Network, network_class(name))
+    unknown = set(engine.input_names) - set(network.INPUT_NAMES)  # exporting drops unused ones
+    if unknown or engine.output_names != network.OUTPUT_NAMES:
+        raise WeightsError(f"{onnx_path} holds another network, not a {name}")
+    return engine
 
 
 def _tensor(output: np.ndarray) -> Tensor:

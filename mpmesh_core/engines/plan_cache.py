@@ -1,8 +1,8 @@
 """engines.plan_cache: built engines in files that say what they were built from.
 
-A plan works only with the network, precision, GPU, TensorRT version and shapes it was built for.
-The file begins with that description and a checksum, so that a stale, foreign or truncated one is
-noticed before TensorRT sees it, and with what differs.
+A plan works only with the network, precision, GPU, TensorRT version and shapes it was built for,
+and for as many people at the most. The file begins with that description and a checksum, so that a
+stale, foreign or truncated one is noticed before TensorRT sees it, and with what differs.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import json
 import os
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
 
 from mpmesh_core.engines.onnx_cache import cache_folder
 from mpmesh_core.errors import InputError
@@ -28,7 +30,8 @@ class PlanKey:
     precision: str
     gpu: str  # name and compute capability
     tensorrt: str  # version
-    profile: str  # shapes it takes
+    profile: str  # shapes it takes, without the batch
+    max_people: int  # largest batch; the detector's is 1
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,15 @@ class StoredPlan:
 
     key: PlanKey
     plan: bytes
+
+
+@dataclass(frozen=True)
+class _Header:
+    key: PlanKey
+    sha256: str  # of the plan
+
+
+_HEADERS = TypeAdapter(_Header)
 
 
 def plan_path(key: PlanKey) -> Path:
@@ -56,7 +68,7 @@ def write_plan(path: Path, stored: StoredPlan) -> None:
     Raises:
         InputError: the cache folder cannot be written.
     """
-    header = asdict(stored.key) | {"sha256": hashlib.sha256(stored.plan).hexdigest()}
+    header = asdict(_Header(stored.key, hashlib.sha256(stored.plan).hexdigest()))
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -79,24 +91,26 @@ def read_plan(path: Path) -> StoredPlan | str:
         return f"its file cannot be read ({error.strerror})"
     if not content.startswith(_MAGIC):
         return "its file is not an engine of MPMesh"
-    header, _, plan = content[len(_MAGIC) :].partition(b"\n")
+    text, _, plan = content[len(_MAGIC) :].partition(b"\n")
     try:
-        described = json.loads(header)
-        digest = described.pop("sha256")
-        key = PlanKey(**described)
-    except (ValueError, KeyError, TypeError, AttributeError):
+        header = _HEADERS.validate_json(text, strict=True)
+    except ValidationError:
         return "its file is damaged"
-    if hashlib.sha256(plan).hexdigest() != digest:
+    if hashlib.sha256(plan).hexdigest() != header.sha256:
         return "its file is truncated or damaged"
-    return StoredPlan(key, plan)
+    return StoredPlan(header.key, plan)
 
 
 def why_not(stored: StoredPlan | str, key: PlanKey) -> str | None:
-    """Why a stored plan does not serve for a key, or None where it does."""
+    """Why a stored plan does not serve for a key, or None where it does.
+
+    One for more people does: its shapes include those for fewer.
+    """
     if isinstance(stored, str):
         return stored
     for field in fields(PlanKey):
         was, now = getattr(stored.key, field.name), getattr(key, field.name)
-        if was != now:
+        serves = was >= now if field.name == "max_people" else was == now
+        if not serves:
             return f"it was built for {field.name} {was}, this is {now}"
     return None

@@ -14,22 +14,35 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mpmesh_core.errors import DeviceError, MissingPackageError, UsageError
+from mpmesh_core.errors import DeviceError, MissingPackageError, UsageError, first_line
+
+OLDEST = 10  # major version; 8 knows no strongly typed networks
 
 
 def import_tensorrt() -> ModuleType:
     """The bindings.
 
     Raises:
-        MissingPackageError: they are not installed.
+        MissingPackageError: they are not installed, too old, or cannot be loaded.
     """
     try:
         import tensorrt
-    except ImportError:
+
+        version = str(tensorrt.__version__)
+    except Exception as error:  # libraries and drivers that do not fit raise almost anything
+        absent = isinstance(error, ModuleNotFoundError) and error.name == "tensorrt"
         raise MissingPackageError(
             "backend tensorrt needs the package tensorrt; install it with `pip install tensorrt`, "
             "on Jetson with JetPack, or use --backend torch"
-        ) from None
+            if absent
+            else f"the package tensorrt is installed, but cannot be loaded ({first_line(error)}); "
+            "mend it, or use --backend torch"
+        ) from error
+    if int(version.partition(".")[0]) < OLDEST:
+        raise MissingPackageError(
+            f"backend tensorrt needs TensorRT {OLDEST} or newer, this is {version}; update it, on "
+            "Jetson with JetPack, or use --backend torch"
+        )
     return tensorrt
 
 

@@ -11,7 +11,8 @@ from typing import cast
 
 import torch
 
-from mpmesh_core.engines.onnx_cache import cached_onnx
+from mpmesh_core.engines.onnx_cache import open_cached
+from mpmesh_core.engines.onnxruntime import open_network
 from mpmesh_core.engines.plan_cache import (
     PlanKey,
     StoredPlan,
@@ -39,6 +40,7 @@ PRECISION = "float16, float32 where needed"
 USUAL_PEOPLE = 4
 MOST_CONTEXT = 4  # people in one refiner run
 LARGEST_CANVAS = 416  # [px] longer side of the detector's input
+USUAL_HEIGHT = 256  # [px] of it for 16:9 pictures; 4:3 ones are 320 high
 STRIDE = 32  # its sides are multiples of this
 
 
@@ -61,23 +63,27 @@ def load_tensorrt(
         force: build even if the cache has one.
 
     Raises:
-        MissingPackageError: TensorRT is not installed.
+        MissingPackageError: there is no TensorRT that can be used.
         WeightsError, MissingFileError: an unusable checkpoint.
         DeviceError: the build failed or was cancelled.
     """
     trt = import_tensorrt()
-    onnx_path = cached_onnx(name, checkpoint, half=True)
-    profile = profile_of(name, checkpoint, max_people)
-    key = plan_key(name, onnx_path, profile, device, trt)
-    stored = read_plan(plan_path(key))
-    reason = "asked for" if force else why_not(stored, key)
-    if reason is None:
-        return TensorRTEngine(name, cast(StoredPlan, stored).plan, device, trt)
-    logger.warning("building the %s engine, which takes minutes: %s", name, reason)
-    with torch.cuda.device(device):
-        plan = build_plan(onnx_path, profile, plan_folder() / "timing.cache", trt, watch)
-    write_plan(plan_path(key), StoredPlan(key, plan))
-    return TensorRTEngine(name, plan, device, trt)
+
+    def load(onnx_path: Path) -> TensorRTEngine:
+        profile = profile_of(name, checkpoint, max_people)
+        key = plan_key(name, onnx_path, profile, device, trt)
+        stored = read_plan(plan_path(key))
+        reason = "asked for" if force else why_not(stored, key)
+        if reason is None:
+            return TensorRTEngine(name, cast(StoredPlan, stored).plan, device, trt)
+        open_network(name, onnx_path)  # TensorRT would build another network, or say less
+        logger.warning("building the %s engine, which takes minutes: %s", name, reason)
+        with torch.cuda.device(device):
+            plan = build_plan(onnx_path, profile, plan_folder() / "timing.cache", trt, watch)
+        write_plan(plan_path(key), StoredPlan(key, plan))
+        return TensorRTEngine(name, plan, device, trt)
+
+    return open_cached(name, checkpoint, load, half=True)
 
 
 def plan_key(
@@ -86,7 +92,8 @@ def plan_key(
     """What an engine of this ONNX file has to be built from and for, here."""
     major, minor = torch.cuda.get_device_capability(device)
     shapes = "; ".join(
-        f"{key} {_text(shapes.least)}..{_text(shapes.most)}" for key, shapes in profile.items()
+        f"{key} {_text(shapes.least[1:])}..{_text(shapes.most[1:])}"
+        for key, shapes in profile.items()
     )
     return PlanKey(
         network=name,
@@ -95,6 +102,7 @@ def plan_key(
         gpu=f"{torch.cuda.get_device_name(device)} ({major}.{minor})",
         tensorrt=str(trt.__version__),
         profile=shapes,
+        max_people=max(each.most[0] for each in profile.values()),
     )
 
 
@@ -104,8 +112,11 @@ def profile_of(name: str, checkpoint: Path, max_people: int) -> Profile:
     network = cast(Network, network_class(name).from_config(metadata["config"]))  # type: ignore[attr-defined]
     axes: Mapping[str, Mapping[int, str]] = getattr(network, "DYNAMIC_AXES", {})
     batch = (1, 1, 1) if name == "detector" else (1, min(USUAL_PEOPLE, max_people), max_people)
-    side = (STRIDE, LARGEST_CANVAS, LARGEST_CANVAS)
-    ranges = {"people": (1, 3, MOST_CONTEXT), "height": side, "width": side}
+    ranges = {
+        "people": (1, 3, MOST_CONTEXT),
+        "height": (STRIDE, USUAL_HEIGHT, LARGEST_CANVAS),
+        "width": (STRIDE, LARGEST_CANVAS, LARGEST_CANVAS),
+    }
 
     def shapes(key: str, example: Shape) -> InputRange:
         free = {0: batch} | {axis: ranges[what] for axis, what in axes.get(key, {}).items()}

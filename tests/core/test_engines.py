@@ -1,5 +1,6 @@
 """Engines: choice of the backend, both backends agree, unusable files are named."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,8 @@ import torch
 from mpmesh_core.engines import choose_backend, load_engine
 from mpmesh_core.engines.onnxruntime import OnnxRuntimeEngine
 from mpmesh_core.errors import DeviceError, MissingFileError, UsageError, WeightsError
+from mpmesh_core.networks.checkpoint import save_checkpoint
+from mpmesh_core.networks.refiner import RefinerConfig, RefinerNetwork
 from mpmesh_core.weights import weights_path
 
 CPU = torch.device("cpu")
@@ -45,6 +48,20 @@ class TestOnnxRuntimeEngine:
         path.write_bytes(b"this is no network")
         with pytest.raises(WeightsError, match="is not usable"):
             OnnxRuntimeEngine("detector", path)
+
+
+def test_a_network_that_does_not_use_an_input_is_no_foreign_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, listen: Callable[[str], list[str]]
+) -> None:
+    monkeypatch.setenv("MPMESH_CACHE_DIR", str(tmp_path))
+    config = RefinerConfig(feature_channels=16, width=32, mlp=48, rearrange="linear")
+    network = RefinerNetwork(config)
+    path = tmp_path / "refiner-light.safetensors"
+    save_checkpoint(path, network, network.config_dict())
+    said = listen("mpmesh_core.engines.onnx_cache")
+    engine = load_engine("refiner", path, "onnxruntime", CPU)
+    assert set(engine.run(network.example_inputs(2))) == set(RefinerNetwork.OUTPUT_NAMES)
+    assert not said
 
 
 @pytest.mark.parametrize(
