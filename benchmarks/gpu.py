@@ -197,7 +197,7 @@ def parity(bench: Bench) -> None:
 
 @torch.inference_mode()
 def _parity(cpu: Pipeline, gpu: Pipeline, pictures: Pictures) -> dict:
-    rows = compare(cpu, gpu, pictures)
+    rows = compare(cpu, gpu, pictures).rows
     return {f"{row.stage} {row.quantity}": [row.mean, row.worst, row.unit, row.ok] for row in rows}
 
 

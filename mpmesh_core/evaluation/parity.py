@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from mpmesh_core.camera import Camera
+from mpmesh_core.errors import InputError
 from mpmesh_core.pipeline import Pipeline
 from mpmesh_core.types import Array, Detections, Person, Skeletons
 
@@ -55,6 +56,15 @@ class Difference:
         return self.mean <= self.limit
 
 
+@dataclass(frozen=True)
+class Comparison:
+    """What was compared, and how it differed."""
+
+    rows: list[Difference]  # one for every entry of `LIMITS`
+    pictures: int
+    people: int  # that the reference found
+
+
 class _Given:
     """A detector that finds what it was told."""
 
@@ -68,7 +78,7 @@ class _Given:
 
 def compare(
     reference: Pipeline, tested: Pipeline, pictures: Iterable[tuple[Array, Camera]]
-) -> list[Difference]:
+) -> Comparison:
     """Differences of two pipelines that compute meshes, track nobody and look once.
 
     Args:
@@ -77,23 +87,35 @@ def compare(
         pictures: (H, W, 3) uint8 RGB and camera.
 
     Returns:
-        A row for every entry of `LIMITS`; infinite where the two did not find the same people.
+        Differences; infinite where the two did not find the same people, NaN where there was
+        nothing to compare.
+
+    Raises:
+        InputError: the reference found nobody.
     """
     samples: dict[tuple[str, str], list[Array]] = {(stage, name): [] for stage, name, _ in LIMITS}
+    seen = count = 0
     for image, camera in pictures:
+        seen += 1
         found, other = (pipeline.detector.detect(image) for pipeline in (reference, tested))
         other = _in_order_of(found, other)
         for name in ("boxes", "scores"):
             samples["detect", name].append(_apart(getattr(found, name), getattr(other, name)))
         if not len(found.scores):
             continue
+        count += len(found.scores)
         expected, right = _describe(reference, found, image, camera)
         people, said = _describe(tested, found, image, camera)
         for name, value in _skeleton_differences(right, said).items():
             samples["skeleton", name].append(value)
         for name, value in _people_differences(expected, people).items():
             samples["people", name].append(value)
-    return [_row(key, samples[key[:2]], limit) for key, limit in LIMITS.items()]
+    if not count:
+        raise InputError(
+            f"nobody was found in {seen} pictures, so nothing was compared; give pictures of people"
+        )
+    rows = [_row(key, samples[key[:2]], limit) for key, limit in LIMITS.items()]
+    return Comparison(rows, seen, count)
 
 
 def _in_order_of(found: Detections, other: Detections) -> Detections:
@@ -188,6 +210,5 @@ def _apart(expected: Array, found: Array) -> Array:
 
 
 def _row(key: tuple[str, str, str], samples: list[Array], limit: float) -> Difference:
-    values = np.concatenate([value.ravel() for value in samples] or [np.zeros(0)])
-    mean, worst = (float(values.mean()), float(values.max())) if len(values) else (0.0, 0.0)
-    return Difference(*key, mean, worst, limit)
+    values = np.concatenate([value.ravel() for value in samples] or [np.array([np.nan])])
+    return Difference(*key, float(values.mean()), float(values.max()), limit)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -13,9 +16,16 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from mpmesh_core.cli.engine import app
-from mpmesh_core.engines import Engine
-from mpmesh_core.engines.plan_cache import PlanKey, StoredPlan, plan_folder, write_plan
-from mpmesh_core.errors import DeviceError, NumericalError
+from mpmesh_core.engines import Engine, onnx_cache
+from mpmesh_core.engines.plan_cache import (
+    PlanKey,
+    StoredPlan,
+    plan_folder,
+    plan_path,
+    write_plan,
+)
+from mpmesh_core.engines.tensorrt_loading import PRECISION
+from mpmesh_core.errors import DeviceError, InputError, NumericalError
 from mpmesh_core.evaluation import parity
 from mpmesh_core.evaluation.parity import LIMITS, Difference, compare
 from mpmesh_core.pipeline import Pipeline, PipelineConfig
@@ -24,6 +34,13 @@ from mpmesh_core.types import Array, Detections
 
 SCENE = next(iter(demo_clip(frames=1)))
 PICTURES = [(SCENE.image, SCENE.camera)]
+
+
+CPU = ("--backend", "onnxruntime", "--device", "cpu")
+
+
+def write_png(path: Path, image: Array) -> None:
+    cv2.imwrite(str(path), cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
 
 
 class Shifted:
@@ -58,7 +75,10 @@ def pipeline(backend: str = "onnxruntime") -> Pipeline:
 class TestCompare:
     def test_a_row_for_every_limit_and_no_difference_from_itself(self) -> None:
         same = pipeline()
-        rows = compare(same, same, PICTURES)
+        compared = compare(same, same, PICTURES)
+        rows = compared.rows
+        found = same.detector.detect(SCENE.image)
+        assert (compared.pictures, compared.people) == (1, len(found.scores))
         assert [(row.stage, row.quantity, row.unit) for row in rows] == list(LIMITS)
         for row in rows:
             assert row.ok
@@ -68,7 +88,7 @@ class TestCompare:
     def test_what_differs_is_told(self) -> None:
         shifted = pipeline()
         shifted.skeleton = Shifted(shifted.skeleton)
-        rows = {row.quantity: row for row in compare(pipeline(), shifted, PICTURES)}
+        rows = {row.quantity: row for row in compare(pipeline(), shifted, PICTURES).rows}
         assert rows["points3d"].mean == pytest.approx(5, abs=0.01)
         assert not rows["points3d"].ok
         assert rows["boxes"].ok
@@ -87,32 +107,68 @@ class TestCompare:
                 compiled.skeleton = there
 
         compiled._fuser = fuser  # type: ignore[assignment]
-        rows = compare(plain, compiled, PICTURES)
+        rows = compare(plain, compiled, PICTURES).rows
         assert all(row.ok for row in rows)
 
     def test_other_people_are_infinitely_different(self) -> None:
         blind = pipeline()
         blind.detector = Nobody()
-        rows = {row.quantity: row for row in compare(pipeline(), blind, PICTURES)}
+        rows = {row.quantity: row for row in compare(pipeline(), blind, PICTURES).rows}
         assert rows["boxes"].mean == np.inf
         assert not rows["boxes"].ok
         assert rows["joints"].ok  # of the same boxes
+
+    def test_nothing_to_compare_does_not_pass(self) -> None:
+        blind, other = pipeline(), pipeline()
+        blind.detector = Nobody()
+        with pytest.raises(InputError, match="nobody was found in 2 pictures"):
+            compare(blind, other, 2 * PICTURES)
+
+    def test_people_of_whom_nothing_is_made_do_not_pass(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        same = pipeline()
+        monkeypatch.setattr("mpmesh_core.pipeline.to_people", lambda *_: [])
+        rows = compare(same, same, PICTURES).rows
+        assert {row.stage for row in rows if not row.ok} == {"people"}
 
     def test_nan_does_not_pass(self) -> None:
         assert not Difference("people", "joints", "mm", np.nan, np.nan, 2.0).ok
 
 
 class TestCommand:
+    @pytest.fixture(scope="class")
+    def cache(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        return tmp_path_factory.mktemp("cache")
+
     @pytest.fixture
-    def call(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable:
-        monkeypatch.setenv("MPMESH_CACHE_DIR", str(tmp_path))
+    def call(self, monkeypatch: pytest.MonkeyPatch, cache: Path) -> Callable:
+        monkeypatch.setenv("MPMESH_CACHE_DIR", str(cache))
         return lambda *words: CliRunner().invoke(app, list(words))
 
     def test_build(self, call: Callable) -> None:
-        done = call("build", "--backend", "onnxruntime", "--device", "cpu")
+        done = call("build", *CPU)
         assert done.exit_code == 0
         for name in ("detector", "skeleton", "refiner"):
             assert f"{name}: ready for onnxruntime on cpu" in done.output
+
+    def test_build_what_is_there(self, call: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+        call("build", *CPU)
+        exported: list[Path] = []
+        export = onnx_cache.export_onnx
+
+        def counted(network: Any, path: Path, **options: Any) -> Path:
+            exported.append(path)
+            return export(network, path, **options)
+
+        monkeypatch.setattr(onnx_cache, "export_onnx", counted)
+        assert call("build", *CPU).exit_code == 0
+        assert not exported
+        assert call("build", "--force", *CPU).exit_code == 0
+        assert len(exported) == 3
+
+    def test_build_for_torch(self, call: Callable) -> None:
+        assert "nothing is built" in call("build", "--backend", "torch", "--device", "cpu").output
 
     @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is there")
     def test_build_without_a_gpu(self, call: Callable) -> None:
@@ -122,17 +178,45 @@ class TestCommand:
 
     def test_info(self, call: Callable) -> None:
         assert "no TensorRT engines" in call("info").output
-        key = PlanKey("skeleton", "abc", "half", "GPU (9.0)", "11.4.0", "image 1x3..8x3")
-        write_plan(plan_folder() / "skeleton-1.plan", StoredPlan(key, b"plan"))
+        gpu = "NVIDIA GeForce RTX 4090 Laptop GPU (8.9)"
+        key = PlanKey("skeleton", "abc", PRECISION, gpu, "10.16.1.11", "image 3..3", 256)
+        write_plan(plan_path(key), StoredPlan(key, b"plan"))
+        spoiled = plan_folder() / "spoiled.plan"
+        write_plan(spoiled, StoredPlan(replace(key, gpu=[1]), b"plan"))  # type: ignore[arg-type]
         (plan_folder() / "other.plan").write_bytes(b"something else")
-        listed = call("info").output
-        assert "11.4.0" in listed
-        assert "not an" in listed
+        lines = call("info").output.splitlines()
+        assert all(len(line) <= 80 for line in lines)
+        listed = "\n".join(lines)
+        for told in (gpu, "10.16.1.11", PRECISION, "1..256 people", plan_path(key).name):
+            assert told in listed
+        assert "other.plan: not usable, its file is not an engine" in listed
+        assert "spoiled.plan: not usable, its file is damaged" in listed
 
     def test_check(self, call: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
-        words = ("check", "--backend", "onnxruntime", "--device", "cpu", "--frames", "1")
+        words = ("check", "--frames", "1", *CPU)
         assert call(*words).exit_code == 0
         monkeypatch.setattr(parity, "LIMITS", dict.fromkeys(LIMITS, -1.0))
         failed = call(*words)
         assert isinstance(failed.exception, NumericalError)
         assert "people joints" in str(failed.exception)
+
+    def test_check_tells_what_it_compared(self, call: Callable, tmp_path: Path) -> None:
+        write_png(tmp_path / "a.png", SCENE.image)
+        (tmp_path / "b.png").write_bytes(b"no picture")
+        done = call("check", str(tmp_path), *CPU, "--max-people", "2")
+        assert done.exit_code == 0
+        assert "1 pictures, 2 people" in " ".join(done.output.split())
+        assert "left out: " in done.output and "b.png" in done.output
+
+    def test_check_of_pictures_that_cannot_be_used(self, call: Callable, tmp_path: Path) -> None:
+        for name in ("a.png", "b.png"):
+            (tmp_path / name).write_bytes(b"no picture")
+        failed = call("check", str(tmp_path), *CPU)
+        assert isinstance(failed.exception, InputError)
+        assert re.match(r"no picture could be used: .*a\.png", str(failed.exception))
+
+    def test_check_of_nobody(self, call: Callable, tmp_path: Path) -> None:
+        write_png(tmp_path / "grey.png", np.full((240, 320, 3), 128, np.uint8))
+        failed = call("check", str(tmp_path / "grey.png"), *CPU)
+        assert isinstance(failed.exception, InputError)
+        assert "nobody was found in 1 pictures" in str(failed.exception)

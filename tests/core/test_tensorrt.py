@@ -3,28 +3,29 @@
 import errno
 import json
 import os
+import pkgutil
 import re
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
+import onnx
 import pytest
 import tensorrt_stand_in as stand_in
 import torch
+from typer.testing import CliRunner
 
-from mpmesh_core.engines import choose_backend, tensorrt_build, tensorrt_loading
+from mpmesh_core import cli, steps
+from mpmesh_core.camera import Camera
+from mpmesh_core.detect import DEFAULT_SIZE, letterbox
+from mpmesh_core.engines import choose_backend, load_engine, tensorrt_build, tensorrt_loading
 from mpmesh_core.engines import tensorrt as runtime
-from mpmesh_core.engines.plan_cache import (
-    PlanKey,
-    StoredPlan,
-    plan_path,
-    read_plan,
-    why_not,
-    write_plan,
-)
+from mpmesh_core.engines.onnx_cache import cached_onnx
 from mpmesh_core.engines.tensorrt import TensorRTEngine
 from mpmesh_core.engines.tensorrt_build import InputRange, Watch, build_plan
 from mpmesh_core.engines.tensorrt_loading import load_tensorrt, profile_of
@@ -49,6 +50,31 @@ def tensorrt(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Path]:
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
     stand_in.builds.clear()
     yield tmp_path
+
+
+@pytest.fixture
+def gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine with one GPU, as far as torch says."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+
+
+@pytest.fixture(params=["absent", "broken", "old"])
+def unusable(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> str:
+    """Bindings that cannot be used, and what is said of them."""
+    monkeypatch.delitem(sys.modules, "tensorrt", raising=False)
+    if request.param == "absent":
+        monkeypatch.setitem(sys.modules, "tensorrt", None)
+        return "pip install tensorrt"
+    if request.param == "old":
+        monkeypatch.setattr(stand_in, "__version__", "8.5.2.2")
+        monkeypatch.setitem(sys.modules, "tensorrt", stand_in)
+        return "needs TensorRT 10 or newer, this is 8.5.2.2"
+    (tmp_path / "tensorrt.py").write_text("raise ImportError('libnvinfer.so.10: no such file')")
+    monkeypatch.syspath_prepend(tmp_path)
+    return r"cannot be loaded \(libnvinfer.so.10: no such file\)"
 
 
 @pytest.fixture(scope="module")
@@ -129,19 +155,69 @@ class TestLoading:
         assert "built for tensorrt 11.4.0, this is 11.5.0" in line
         assert len(stand_in.builds) == 2
 
+    def test_serves_up_to_the_people_it_was_built_for(
+        self, tensorrt: Path, checkpoint: Path, listen: Callable[[str], list[str]]
+    ) -> None:
+        said = listen("mpmesh_core.engines.tensorrt_loading")
+        for people in (2, 5, 5, 1, 2):  # the last ones are run by the engine for 5
+            engine = load_tensorrt("refiner", checkpoint, CPU, max_people=people)
+            network, _ = load_checkpoint(checkpoint)
+            engine.run(network.example_inputs(people))
+        assert len(stand_in.builds) == 2
+        assert "built for max_people 2, this is 5" in said[-1]
+        assert len(list(tensorrt.rglob("*.plan"))) == 1
+
+    @pytest.mark.parametrize("backend", ["tensorrt", "onnxruntime"])
+    @pytest.mark.parametrize("spoil", ["damaged", "foreign"])
+    def test_an_onnx_file_that_does_not_serve_is_exported_anew(
+        self,
+        tensorrt: Path,
+        checkpoint: Path,
+        backend: str,
+        spoil: str,
+        listen: Callable[[str], list[str]],
+    ) -> None:
+        path = cached_onnx("refiner", checkpoint, half=backend == "tensorrt")
+        good = path.read_bytes()
+        path.write_bytes(good[: len(good) // 2] if spoil == "damaged" else other_network())
+        said = listen("mpmesh_core.engines.onnx_cache")
+        engine = load_engine("refiner", checkpoint, backend, CPU, max_people=2)
+        network, _ = load_checkpoint(checkpoint)
+        assert set(engine.run(network.example_inputs(2))) == set(RefinerNetwork.OUTPUT_NAMES)
+        (line,) = said
+        assert str(path) in line and "exported anew" in line
+        assert path.read_bytes() == good
+
+    @pytest.mark.parametrize("people", [1, 3])
+    def test_every_look_at_as_many_people_as_it_was_built_for(
+        self, tensorrt: Path, people: int
+    ) -> None:
+        engine = load_tensorrt("skeleton", weights_path("skeleton"), CPU, max_people=people)
+        picture = torch.randint(0, 256, (96, 128, 3), dtype=torch.uint8)
+        camera = Camera.from_fov(128, 96)
+        boxes = torch.tensor([[10.0, 10, 60, 90]]) + torch.arange(people)[:, None]
+        crops, pixels = steps.crop(camera, picture, boxes)
+        for looks, mirror in (("off", True), ("on", True), ("thorough", False)):
+            given = picture, boxes, crops, pixels
+            _, skeletons = steps.read(engine, looks, mirror, camera, *given)
+            assert skeletons.points3d.shape == (people, 29, 3)
+
     def test_profile_of_the_detector(self) -> None:
         shapes = profile_of("detector", weights_path("detector"), 32)["image"]
-        assert shapes == InputRange((1, 3, 32, 32), (1, 3, 416, 416), (1, 3, 416, 416))
+        wide = letterbox(np.zeros((1080, 1920, 3), np.uint8), DEFAULT_SIZE).canvas
+        assert shapes.usual == (1, 3, *wide.shape[:2])
+        assert (shapes.least, shapes.most) == ((1, 3, 32, 32), (1, 3, DEFAULT_SIZE, DEFAULT_SIZE))
 
     def test_profile_of_the_refiner(self, checkpoint: Path) -> None:
         profile = profile_of("refiner", checkpoint, 32)
         assert profile["context"] == InputRange((1, 1), (4, 3), (32, 4))
         assert profile["features"].most == (32, 16, 8, 8)
 
-    def test_not_installed(self, monkeypatch: pytest.MonkeyPatch, checkpoint: Path) -> None:
-        monkeypatch.setitem(sys.modules, "tensorrt", None)
-        with pytest.raises(MissingPackageError, match="pip install tensorrt"):
+    def test_bindings_that_cannot_be_used(self, unusable: str, checkpoint: Path) -> None:
+        with pytest.raises(MissingPackageError, match=unusable) as told:
             load_tensorrt("refiner", checkpoint, CPU, max_people=2)
+        assert "--backend torch" in str(told.value)
+        assert "\n" not in str(told.value)
 
     def test_a_plan_that_tensorrt_does_not_take(self, tensorrt: Path) -> None:
         with pytest.raises(DeviceError, match=r"engine build --force"):
@@ -201,48 +277,51 @@ class TestBuilding:
             self.build(path, Watch())
 
 
-KEY = PlanKey("skeleton", "abc", "half", "GPU (9.0)", "11.4.0", "image 1x3..8x3")
+def other_network() -> bytes:
+    """An ONNX file that is fine, of none of the networks."""
+    values = [
+        onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["batch"])
+        for name in ("x", "y")
+    ]
+    node = onnx.helper.make_node("Identity", ["x"], ["y"])
+    graph = onnx.helper.make_graph([node], "other", values[:1], values[1:])
+    opset = [onnx.helper.make_opsetid("", 17)]
+    return onnx.helper.make_model(graph, opset_imports=opset, ir_version=8).SerializeToString()
 
 
-class TestPlanCache:
-    def test_comes_back(self, tmp_path: Path) -> None:
-        path = tmp_path / "a" / "b.plan"
-        write_plan(path, StoredPlan(KEY, b"\x00plan\n\n"))
-        stored = read_plan(path)
-        assert stored == StoredPlan(KEY, b"\x00plan\n\n")
-        assert why_not(stored, KEY) is None
-
-    @pytest.mark.parametrize(
-        ("spoil", "reason"),
-        [
-            (lambda content: content[:-1], "truncated"),
-            (lambda content: content[:20], "damaged"),
-            (lambda content: b"PK" + content, "not an engine of MPMesh"),
-            (lambda content: content.replace(b'"gpu"', b'"cpu"'), "damaged"),
-        ],
-    )
-    def test_spoiled(self, tmp_path: Path, spoil, reason: str) -> None:
-        path = tmp_path / "b.plan"
-        write_plan(path, StoredPlan(KEY, b"plan"))
-        path.write_bytes(spoil(path.read_bytes()))
-        stored = read_plan(path)
-        assert isinstance(stored, str)
-        assert reason in stored
-        assert why_not(stored, KEY) == stored
-
-    def test_missing(self, tmp_path: Path) -> None:
-        assert read_plan(tmp_path / "none.plan") == "there is none yet"
-
-    def test_one_place_for_all_versions_and_profiles(self) -> None:
-        other = replace(KEY, tensorrt="10.0", profile="image 1x3..9x3")
-        assert plan_path(other) == plan_path(KEY)
-        assert plan_path(replace(KEY, onnx="xyz")) != plan_path(KEY)
-
-
-def test_auto_takes_tensorrt_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    monkeypatch.setattr("mpmesh_core.engines.loading.find_spec", lambda name: object())
+@pytest.mark.usefixtures("tensorrt", "gpu")
+def test_auto_takes_tensorrt_where_it_is() -> None:
     assert choose_backend()[0] == "tensorrt"
-    monkeypatch.setattr("mpmesh_core.engines.loading.find_spec", lambda name: None)
+
+
+@pytest.mark.usefixtures("unusable", "gpu")
+def test_auto_takes_torch_where_tensorrt_cannot_be_used() -> None:
     assert choose_backend()[0] == "torch"
+
+
+@pytest.mark.usefixtures("tensorrt", "gpu")
+@pytest.mark.parametrize(
+    "moment",
+    [
+        "mpmesh_core.engines.onnx_cache.export_onnx",
+        "tensorrt_stand_in.Builder.build_serialized_network",
+        "tensorrt_stand_in.Runtime.deserialize_cuda_engine",
+    ],
+)
+def test_stopping_a_build(monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
+    work = pkgutil.resolve_name(moment)
+
+    def interrupted(*given: Any, **named: Any) -> Any:
+        signal.raise_signal(signal.SIGINT)
+        return work(*given, **named)
+
+    monkeypatch.setattr(moment, interrupted)
+    before = signal.signal(signal.SIGINT, cli._stopped)
+    try:
+        stopped = CliRunner().invoke(cli.app, ["engine", "build", "--backend", "tensorrt"])
+        assert signal.getsignal(signal.SIGINT) is cli._stopped
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert stopped.exit_code == 130
+    assert "mpmesh: stopped by SIGINT" in stopped.output
+    assert "ready" not in stopped.output
