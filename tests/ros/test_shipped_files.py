@@ -69,16 +69,17 @@ class TestPackage:
 
     def test_what_the_node_imports_is_depended_on(self):
         known = {element.text for element in self.package if element.tag.endswith("depend")}
-        soft = {"people_msgs", "hri_msgs", "mpmesh_ros", "mpmesh_core", "rcl_interfaces"}
-        for path in (ROOT / "mpmesh_ros").glob("*.py"):
+        soft = {"people_msgs", "hri_msgs", "mpmesh_ros", "mpmesh_core"}
+        kinds = ("_msgs", "_srvs", "_interfaces", "_python", "_ros", "_updater")
+        for path in [*(ROOT / "mpmesh_ros").glob("*.py"), *(ROOT / "launch").glob("*.py")]:
             for package in imported(path) - soft:
-                if (package.endswith("_msgs") or package.startswith("rcl")) or package == "tf2_ros":
+                if package.endswith(kinds) or package in ("rclpy", "launch"):
                     assert package in known, (path.name, package)
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "launch").glob("*.py")), ids=lambda path: path.name)
 def test_launch_files_import_only_what_ros_has(path):
-    allowed = {"__future__", "math", "launch", "launch_ros", "ament_index_python"}
+    allowed = {"__future__", "math", "pathlib", "launch", "launch_ros", "ament_index_python"}
     assert imported(path) <= allowed
 
 
