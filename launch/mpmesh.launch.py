@@ -5,6 +5,8 @@ Example: ros2 launch mpmesh_ros mpmesh.launch.py image:=/camera/color/image_raw
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
 from launch.conditions import IfCondition
 from launch.substitutions import PathJoinSubstitution
@@ -68,6 +70,8 @@ def _node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     chosen, parameters = context.launch_configurations, _parameters(context)
     topics = {name: chosen[name] for name in ("image", "camera_info", "depth") if chosen[name]}
     topics["/people"] = chosen["people"]
+    if not Path(chosen["params_file"]).is_file():
+        raise FileNotFoundError(f"params_file {chosen['params_file']} isn't a file")
     return [
         Node(
             package="mpmesh_ros",

@@ -34,7 +34,7 @@ from mpmesh_ros.pictures import Picture
 from mpmesh_ros.problems import Problems
 from mpmesh_ros.publishers import Publishers
 from mpmesh_ros.settings import NodeSettings
-from mpmesh_ros.signals import init_until_signal
+from mpmesh_ros.signals import start
 from mpmesh_ros.statistics import Statistics
 from mpmesh_ros.worker import Worker
 
@@ -62,6 +62,8 @@ class MpmeshNode(LifecycleNode):
         super().__init__("mpmesh")
         self.parameters = Parameters(self)
         log = self.get_logger()
+        for name in self.parameters.unknown:
+            log.warning(f"there is no parameter {name}: it does nothing")
         self._problems = Problems(log.warning, log.info)
         self._statistics = Statistics()
         self._loaded: _Loaded | None = None
@@ -270,16 +272,14 @@ def main(args: list[str] | None = None) -> int:
     """Run the node until SIGINT or SIGTERM.
 
     Returns:
-        Exit code: 0, 1 where the engines of build_only cannot be built, 2 for wrong parameters.
+        Exit code: 0, 1 where the engines of build_only cannot be built, 2 for wrong arguments.
     """
     keep_memory()
-    ended = init_until_signal(args)
     try:
-        node = MpmeshNode()
+        node, ended = start(MpmeshNode, args)
     except UsageError as error:
         print(f"mpmesh: {error}", file=sys.stderr)
-        rclpy.shutdown()
-        return 2
+        return error.exit_code
     code = _run(node, ended)
     node.release()
     node.destroy_node()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from difflib import get_close_matches
 from typing import Any
 
 from rcl_interfaces.msg import (
@@ -10,11 +11,6 @@ from rcl_interfaces.msg import (
     ParameterDescriptor,
     SetParametersResult,
 )
-from rclpy.exceptions import (
-    InvalidParameterTypeException,
-    InvalidParameterValueException,
-    ParameterException,
-)
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 
@@ -22,6 +18,7 @@ from mpmesh_core.errors import UsageError
 from mpmesh_ros.settings import SWITCHES, NodeSettings, ParameterRow, parameter_rows, settings_from
 
 _LARGEST = 2**31 - 1
+_DECLARED_LATER = ("qos_overrides.", "diagnostic_updater.")
 
 
 class Parameters:
@@ -32,18 +29,14 @@ class Parameters:
 
     Raises:
         UsageError: a value given at the start that isn't possible.
+        ParameterException: one of another type, or outside its range.
     """
 
     def __init__(self, node: Node) -> None:
-        try:
-            values = {row.name: _declared(node, row) for row in parameter_rows()}
-        except (
-            InvalidParameterTypeException,
-            InvalidParameterValueException,
-            ParameterException,
-        ) as error:
-            raise UsageError(" ".join(str(error).split())) from None
+        values = {row.name: _declared(node, row) for row in parameter_rows()}
         self._settings = settings_from(values)
+        self.unknown = _unknown(node, list(values))
+        """What was given and isn't known, each with what may have been meant."""
         node.add_on_set_parameters_callback(self._on_set)
 
     @property
@@ -59,6 +52,14 @@ class Parameters:
         except UsageError as error:
             return SetParametersResult(successful=False, reason=str(error))
         return SetParametersResult(successful=True)
+
+
+def _unknown(node: Node, known: list[str]) -> list[str]:
+    """A file for many nodes may hold others' parameters, so these are no error."""
+    given = getattr(node, "_parameter_overrides", {})  # rclpy has no public way to them
+    names = [n for n in given if not node.has_parameter(n) and not n.startswith(_DECLARED_LATER)]
+    meant = [get_close_matches(name, known, 1) for name in names]
+    return [n + (f" (is {m[0]} meant?)" if m else "") for n, m in zip(names, meant)]
 
 
 def _declared(node: Node, row: ParameterRow) -> Any:

@@ -15,6 +15,7 @@ from itertools import takewhile
 
 import numpy as np
 import rclpy
+from rcl_interfaces.msg import ParameterDescriptor
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
@@ -22,9 +23,9 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
 from mpmesh_core.camera import Camera
-from mpmesh_core.errors import InputError, MPMeshError
+from mpmesh_core.errors import InputError, MPMeshError, UsageError
 from mpmesh_core.sources import BadFrame, Frame, Source, open_source
-from mpmesh_ros.signals import init_until_signal
+from mpmesh_ros.signals import start
 
 CLIP = "clip"
 CLIP_SECONDS = 8.0
@@ -32,14 +33,21 @@ _STILL_RATE = 1.0  # of pictures that are no sequence [Hz]
 
 
 class PictureSource(Node):
-    """Publishes a source's pictures."""
+    """Publishes a source's pictures.
+
+    Raises:
+        UsageError: a rate that isn't possible.
+    """
 
     def __init__(self) -> None:
         super().__init__("picture_source")
-        self._source: str = self.declare_parameter("source", CLIP).value
+        number = ParameterDescriptor(dynamic_typing=True)  # a webcam's, which YAML takes for one
+        self._source = str(self.declare_parameter("source", CLIP, number).value)
         self._topic: str = self.declare_parameter("topic", "").value  # of a bag that has several
         self._loop: bool = self.declare_parameter("loop", True).value
         self._rate: float = self.declare_parameter("rate", 0.0).value  # [Hz]; 0: the source's
+        if self._rate < 0:
+            raise UsageError(f"rate {self._rate:g}: must be 0 (the source's own) or more")
         self._frame_id: str = self.declare_parameter("frame_id", "camera_optical_frame").value
         self._fov: float = self.declare_parameter("fov_degrees", 60.0).value
         self._images = self.create_publisher(Image, "image", QoSProfile(depth=1))
@@ -127,10 +135,14 @@ def main(args: list[str] | None = None) -> int:
     """Publish until the end or a signal.
 
     Returns:
-        Exit code: 0, or 1 where the source cannot be read.
+        Exit code: 0, 1 where the source cannot be read, 2 for wrong arguments.
     """
-    ended = init_until_signal(args)
-    node, code = PictureSource(), 0
+    try:
+        node, ended = start(PictureSource, args)
+    except UsageError as error:
+        print(f"picture_source: {error}", file=sys.stderr)
+        return error.exit_code
+    code = 0
     executor = SingleThreadedExecutor()
     executor.add_node(node)  # for parameter services
     spinner = threading.Thread(target=executor.spin, daemon=True)

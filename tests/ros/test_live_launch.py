@@ -46,6 +46,12 @@ class TestSwitches:
             called("demo.launch.py", "_actions", rviz="maybe")
 
 
+class TestParameters:
+    def test_a_file_that_is_missing_is_refused(self):
+        with pytest.raises(FileNotFoundError, match=r"params_file /no\.yaml"):
+            called("mpmesh.launch.py", "_node", params_file="/no.yaml")
+
+
 class TestLogLevel:
     @pytest.mark.parametrize("space", ["", "left", "/robot/left", "robot/left/"])
     def test_is_that_of_the_nodes_logger(self, space):
