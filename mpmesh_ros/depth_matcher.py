@@ -73,7 +73,8 @@ class DepthMatcher:
     def _nearest(self, picture: Picture) -> Any:
         """The depth image nearest to a picture; None without one within the slop."""
         stamp = _nanoseconds(picture.message)
-        gaps = [(abs(_nanoseconds(depth) - stamp), depth) for depth in self._depths]
+        # the newest first: where cameras give no stamps, all gaps are the same
+        gaps = [(abs(_nanoseconds(depth) - stamp), depth) for depth in reversed(self._depths)]
         gap, depth = min(gaps, key=lambda pair: pair[0], default=(0, None))
         return depth if gap <= self._slop_ns else None
 

@@ -65,8 +65,8 @@ class Estimator:
             depth = self._depth(picture, image)
             step = "pipeline"
             self._prepare(camera)
-            stamp = 1e-9 * header.nanoseconds
-            result = self.pipeline(image, camera, stamp, self._frames, header.frame_id, depth)
+            frame_id = header.frame_id
+            result = self.pipeline(image, camera, picture.time, self._frames, frame_id, depth)
             self._problems.solved(step)
         except MPMeshError as error:
             self._problems.report(step, str(error))

@@ -51,6 +51,8 @@ class Humans:
         for gone in set(self._topics) - {part.topic for part in messages}:
             self._node.destroy_publisher(self._topics.pop(gone))
         for part in messages:
+            if part.topic == "/tf" and not frame.header.frame_id:
+                continue  # TF takes no frame without a name
             self._publisher(part.topic, part.type).publish(part.message)
 
     def destroy(self) -> None:

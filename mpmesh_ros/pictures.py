@@ -34,6 +34,15 @@ class Picture:
         header = self.message.header
         return Header(header.stamp.sec, header.stamp.nanosec, header.frame_id)
 
+    @property
+    def time(self) -> float:
+        """When it was taken [s]; from its arrival where the camera gives no stamps.
+
+        Time that stands still would keep those who left for ever.
+        """
+        nanoseconds = self.header.nanoseconds
+        return 1e-9 * nanoseconds if nanoseconds else self.arrived
+
     def age(self, now: float) -> float:
         """How old it is [s], at a time of the clock of `arrived`."""
         return (self.age_on_arrival or 0.0) + now - self.arrived
@@ -61,3 +70,17 @@ def age_by_stamp(stamp_ns: int, now_ns: int) -> float | None:
     """Age of a picture by its stamp [s]; None where the stamp cannot be of this clock."""
     age = 1e-9 * (now_ns - stamp_ns)
     return max(age, 0.0) if -_EARLY_S <= age <= FOREIGN_CLOCK_S else None
+
+
+def foreign_stamp(stamp_ns: int, now_ns: int) -> str:
+    """What is wrong with a stamp that cannot be of this clock, and what to do."""
+    count = "so ages count from arrival"
+    if not stamp_ns:
+        return f"stamps are 0, {count} and TF knows no time; have the camera's driver give them"
+    if not now_ns:
+        return f"use_sim_time is set and no /clock comes, {count}; play bags with --clock"
+    off = 1e-9 * (now_ns - stamp_ns)
+    return (
+        f"stamps are {abs(off):.0f} s {'behind' if off > 0 else 'ahead of'} the clock, {count}; "
+        "play bags with --clock and set use_sim_time, or synchronise the camera's clock"
+    )

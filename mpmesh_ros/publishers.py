@@ -69,6 +69,7 @@ class Publishers:
         if self._wanted("overlay"):
             picture = self._drawer.draw(estimate.image, estimate.result, estimate.camera)
         self._last = estimate.header
+        self._check_frame(estimate.header)
         self._publish(MessageFrame(estimate.header, estimate.result, self._body, picture), settings)
         now = time.monotonic()
         self._period_s = now - self._last_at if self._last_at else 0.0
@@ -101,6 +102,16 @@ class Publishers:
             self._humans.destroy()
         self._navigation.close()
 
+    def _check_frame(self, header: Header) -> None:
+        if header.frame_id:
+            self._problems.solved("frame_id")
+            return
+        self._problems.report(
+            "frame_id",
+            "pictures name no frame (header.frame_id), so people have no place in TF or RViz; set "
+            "the camera's optical frame at its driver",
+        )
+
     def _create(self, output: Output) -> None:
         try:
             kind = message_class(output.type)
@@ -127,7 +138,7 @@ class Publishers:
         for output in OUTPUTS:
             if output.latched or not self._wanted(output.name):
                 continue
-            if output.name == "tf" and not settings.publish_tf:
+            if output.name == "tf" and not (settings.publish_tf and frame.header.frame_id):
                 continue
             message = self._message(output.name, frame, settings)
             if message is not None:

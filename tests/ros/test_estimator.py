@@ -46,8 +46,8 @@ def line():
     )
 
 
-def picture(encoding="rgb8", width=640, height=480, depth=None):
-    stamp = SimpleNamespace(sec=12, nanosec=500_000_000)
+def picture(encoding="rgb8", width=640, height=480, depth=None, stamped=True, arrived=0.0):
+    stamp = SimpleNamespace(sec=12 * stamped, nanosec=500_000_000 * stamped)
     message = SimpleNamespace(
         header=SimpleNamespace(stamp=stamp, frame_id="camera"),
         encoding=encoding,
@@ -57,7 +57,7 @@ def picture(encoding="rgb8", width=640, height=480, depth=None):
         is_bigendian=0,
         data=bytes(3 * width * height),
     )
-    return Picture(message, False, 0.0, 0.0, depth)
+    return Picture(message, False, arrived, 0.0, depth)
 
 
 class TestEstimator:
@@ -74,6 +74,12 @@ class TestEstimator:
         assert estimate.header.nanosec == 500_000_000
         assert line.pipeline.calls[0].stamp == 12.5
         assert not line.said
+
+    def test_time_goes_on_without_stamps(self, line):
+        line.cameras.update(info())
+        for arrived in (7.0, 7.5):
+            line.estimator.estimate(picture(stamped=False, arrived=arrived))
+        assert [call.stamp for call in line.pipeline.calls] == [7.0, 7.5]
 
     @pytest.mark.parametrize("encoding", ["foo", "32FC1"])
     def test_bad_encoding_once_and_recovery(self, line, encoding):

@@ -18,7 +18,9 @@ from mpmesh_ros.msg import MeshTopology, SmplPersonArray
 from rcl_interfaces.srv import DescribeParameters
 from rclpy.duration import Duration
 from rclpy.qos import DurabilityPolicy, QoSProfile, qos_profile_sensor_data
+from rclpy.time import Time
 from sensor_msgs.msg import CompressedImage, PointCloud2
+from std_msgs.msg import Header
 from std_srvs.srv import SetBool, Trigger
 from tf2_msgs.msg import TFMessage
 from vision_msgs.msg import Detection3DArray
@@ -137,6 +139,30 @@ class TestPictures:
         assert len(after.people) == 3
         old = {person.track_id for person in before.people}
         assert not old & {p.track_id for p in after.people if p.track_state != p.LOST}
+
+    def test_nobody_stays_without_stamps(self, live, clip):
+        """A driver that leaves them zero: those who left are given up all the same."""
+        live.see.show(clip[0].image, clip[0].camera, stamp=Time())
+        live.see.until(lambda: live.people[-1].header.stamp.sec == 0 and live.people[-1].people)
+        assert "stamps are 0" in live.node.text
+        for _ in range(8):
+            live.see.show(BLACK, stamp=Time())
+            live.see.rest(0.3)
+        live.see.until(lambda: live.people[-1].people == [])
+
+    def test_pictures_without_a_frame(self, live, clip):
+        frames = live.see.listen(TFMessage, "/tf", 100)
+        assert answer(live, live.see.show(clip[0].image, clip[0].camera)).people
+        live.see.until(lambda: any(message.transforms for message in frames))
+        frames.clear()
+        nameless = Header(stamp=live.see.header().stamp)
+        live.see.show(clip[0].image, header=nameless)
+        assert answer(live, nameless).people
+        live.see.rest(0.3)
+        assert not any(message.transforms for message in frames)
+        assert "name no frame" in live.node.text
+        assert answer(live, live.see.show(clip[0].image)).people
+        live.see.until(lambda: "frame_id: well again" in live.node.text)
 
     def test_equidistant_lens(self, live, clip):
         K = clip[0].camera.K

@@ -9,7 +9,7 @@ import pytest
 from mpmesh_core.errors import InputError
 from mpmesh_core.sources.messages import depth_from_message, image_from_compressed
 from mpmesh_ros.depth_matcher import DepthMatcher
-from mpmesh_ros.pictures import FOREIGN_CLOCK_S, Picture, age_by_stamp
+from mpmesh_ros.pictures import FOREIGN_CLOCK_S, Picture, age_by_stamp, foreign_stamp
 
 SECOND = 1_000_000_000
 
@@ -38,6 +38,28 @@ class TestAge:
         now = 2_000_000 * SECOND
         assert age_by_stamp(now + round(ahead * SECOND), now) is None
         assert Picture(message(0), False, 50.0, None).age(50.3) == pytest.approx(0.3)
+
+
+class TestTime:
+    def test_is_the_stamp(self):
+        assert picture(12.5).time == 12.5
+
+    def test_is_the_arrival_without_a_stamp(self):
+        assert Picture(message(0), False, 50.0, None).time == 50.0
+
+
+class TestForeignStamp:
+    @pytest.mark.parametrize(
+        ("stamp", "now", "said"),
+        [
+            (0, 2_000, "stamps are 0"),
+            (1_000, 0, "no /clock"),
+            (1_000, 2_000, "stamps are 1000 s behind the clock"),
+            (2_000, 1_000, "stamps are 1000 s ahead of the clock"),
+        ],
+    )
+    def test_says_what_is_wrong(self, stamp, now, said):
+        assert said in foreign_stamp(stamp * SECOND, now * SECOND)
 
 
 class TestDepthMatcher:
@@ -109,6 +131,13 @@ class TestDepthMatcher:
             *(event for i in range(30) for event in (("image", 0.1 * i), ("depth", 0.1 * i - 0.15)))
         )
         assert matcher.missing and len(pairs) == 30
+
+    def test_without_stamps_the_newest_one(self):
+        _, matcher = self.match()
+        depths = [message(0) for _ in range(3)]
+        for depth in depths:
+            matcher.add_depth(depth)
+        assert matcher._nearest(picture(0)) is depths[-1]
 
     def test_time_going_back(self):
         pairs, _ = self.match(("depth", 9.0), ("depth", 1.0), ("image", 1.0))
