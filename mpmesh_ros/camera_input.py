@@ -15,7 +15,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from mpmesh_ros.camera_cache import CameraCache, info_topic
 from mpmesh_ros.depth_matcher import DepthMatcher
-from mpmesh_ros.pictures import Picture, age_by_stamp
+from mpmesh_ros.pictures import Picture, age_by_stamp, foreign_stamp
 from mpmesh_ros.problems import Problems
 from mpmesh_ros.qos import DEPTH, LATCHED, NEWEST, OVERRIDABLE, copied, explained, qos_problem
 from mpmesh_ros.settings import NodeSettings
@@ -52,7 +52,8 @@ class CameraInput:
         self._subscriptions: list[Any] = []
         self._heard = False  # a camera_info, since it listens
         self._latched = False  # whether what was said before is asked for
-        self.topic = image_topic(node) + ("/compressed" if self._compressed else "")
+        self.topic = picture_topic(node, self._compressed)
+        self.info_topic = camera_info_topic(node, self._compressed)
 
     def open(self) -> None:
         """Begin to listen."""
@@ -60,7 +61,7 @@ class CameraInput:
         kind = CompressedImage if self._compressed else Image
         self._heard = self._latched = False
         # executors serve subscriptions in this order: a picture's camera_info comes before it
-        self._subscribe(CameraInfo, camera_info_topic(self._node), self._on_info, NEWEST)
+        self._subscribe(CameraInfo, self.info_topic, self._on_info, NEWEST)
         self._subscribe(kind, self.topic, self._on_image, NEWEST)
         if self._depth is not None:
             topic = self._node.resolve_topic_name("depth")
@@ -98,7 +99,7 @@ class CameraInput:
 
         Only then: a camera that keeps nothing would be warned of a subscription that asks for it.
         """
-        topic = camera_info_topic(self._node)
+        topic = self.info_topic
         offers = [other.qos_profile for other in self._node.get_publishers_info_by_topic(topic)]
         wanted = (LATCHED.durability, LATCHED.reliability)
         if wanted in [(offer.durability, offer.reliability) for offer in offers]:
@@ -126,12 +127,7 @@ class CameraInput:
         now_ns = self._node.get_clock().now().nanoseconds
         age = age_by_stamp(stamp_ns, now_ns)
         if age is None:
-            self._problems.report(
-                "stamps",
-                f"{self.topic}: stamps are {1e-9 * (now_ns - stamp_ns):.0f} s behind the clock, so "
-                "ages count from arrival; play bags with --clock and set use_sim_time, or "
-                "synchronise the camera's clock",
-            )
+            self._problems.report("stamps", f"{self.topic}: {foreign_stamp(stamp_ns, now_ns)}")
         else:
             self._problems.solved("stamps")
         picture = Picture(message, self._compressed, time.monotonic(), age)
@@ -156,13 +152,20 @@ class CameraInput:
             self._problems.report(name, f"{topic}: left out: {type(error).__name__}: {error}")
 
 
-def image_topic(node: Node) -> str:
-    """The image topic without its transport."""
-    return node.resolve_topic_name("image")
+def picture_topic(node: Node, compressed: bool) -> str:
+    """Where pictures come from; either `image` or `image/compressed` may be remapped."""
+    name = node.resolve_topic_name("image")
+    return node.resolve_topic_name(f"{name}/compressed") if compressed else name
 
 
-def camera_info_topic(node: Node) -> str:
+def image_topic(node: Node, compressed: bool) -> str:
+    """The same without its transport."""
+    topic = picture_topic(node, compressed)
+    return topic.removesuffix("/compressed") if compressed else topic
+
+
+def camera_info_topic(node: Node, compressed: bool) -> str:
     """`camera_info` where that is remapped, else the one beside the image topic."""
     name = node.resolve_topic_name("camera_info")
     remapped = name != node.resolve_topic_name("camera_info", only_expand=True)
-    return name if remapped else info_topic(image_topic(node))
+    return name if remapped else info_topic(image_topic(node, compressed))

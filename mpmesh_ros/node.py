@@ -148,7 +148,8 @@ class MpmeshNode(LifecycleNode):
         pipeline = Pipeline(settings.pipeline)
         if pipeline.tracker is not None:
             pipeline.tracker.go_on_from(self._next_id)
-        image, info = image_topic(self), camera_info_topic(self)
+        compressed = settings.image_transport == "compressed"
+        image, info = image_topic(self, compressed), camera_info_topic(self, compressed)
         cameras = CameraCache(
             info,
             is_rectified(image, settings.rectification),

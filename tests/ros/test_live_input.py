@@ -18,7 +18,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from mpmesh_core.camera import Camera
 from mpmesh_core.errors import UsageError
 from mpmesh_ros.camera_cache import CameraCache
-from mpmesh_ros.camera_input import CameraInput
+from mpmesh_ros.camera_input import CameraInput, camera_info_topic, picture_topic
 from mpmesh_ros.parameters import Parameters
 from mpmesh_ros.picture_source import camera_info_message, image_message
 from mpmesh_ros.problems import Problems
@@ -173,6 +173,36 @@ class TestProblems:
         ear.node.get_clock = clock
         world.see.images.publish(image_message(world.see.header(), SMALL))
         ear.until(lambda: "messages on /camera/image_raw" not in ear.problems.current)
+
+
+class TestTopics:
+    @pytest.mark.parametrize(
+        ("compressed", "rules", "pictures", "infos"),
+        [
+            (False, ["image:=/cam/image_rect"], "/cam/image_rect", "/cam/camera_info"),
+            (True, ["image:=/cam/image_raw"], "/cam/image_raw/compressed", "/cam/camera_info"),
+            (True, ["image/compressed:=/a/b/compressed"], "/a/b/compressed", "/a/camera_info"),
+            (True, ["image/compressed:=/cam/jpeg", "camera_info:=/info"], "/cam/jpeg", "/info"),
+        ],
+    )
+    def test_follow_what_is_remapped(self, world, compressed, rules, pictures, infos):
+        arguments = [part for rule in rules for part in ("-r", rule)]
+        context = world.see.node.context
+        node = rclpy.create_node("ear", context=context, cli_args=["--ros-args", *arguments])
+        assert picture_topic(node, compressed) == pictures
+        assert camera_info_topic(node, compressed) == infos
+        node.destroy_node()
+
+
+class TestUnknownParameters:
+    def test_are_said_with_what_may_be_meant(self, world):
+        given = ["max_peple:=3", "xyz:=1", "max_people:=3", "qos_overrides./a.b:=x"]
+        arguments = [part for value in given for part in ("-p", value)]
+        context = world.see.node.context
+        node = rclpy.create_node("ear", context=context, cli_args=["--ros-args", *arguments])
+        unknown = Parameters(node).unknown
+        assert sorted(unknown) == ["max_peple (is max_people meant?)", "xyz"]
+        node.destroy_node()
 
 
 class TestSwitches:
