@@ -17,8 +17,10 @@ from launch.actions import (
     IncludeLaunchDescription,
     LogInfo,
     OpaqueFunction,
+    Shutdown,
 )
 from launch.conditions import IfCondition
+from launch.events.process import ProcessExited
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import PathJoinSubstitution
 from launch_ros.actions import Node
@@ -91,7 +93,13 @@ def _pictures(parameters: dict[str, bool | str]) -> Node:
         output="screen",
         emulate_tty=True,
         sigterm_timeout="15",  # to unload the networks takes a while on a busy machine
+        on_exit=_without_pictures,
     )
+
+
+def _without_pictures(event: ProcessExited, context: LaunchContext) -> list[Shutdown]:
+    """A source that cannot be shown ends the demo; one that is over doesn't."""
+    return [Shutdown(reason="there are no pictures")] if event.returncode else []
 
 
 def _camera_transform() -> Node:

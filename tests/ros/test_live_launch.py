@@ -2,12 +2,14 @@
 
 import runpy
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 pytest.importorskip("launch_ros", reason="ROS 2 isn't sourced")
 
 import rclpy
+from launch.actions import Shutdown
 from launch.conditions import InvalidConditionExpressionError
 from rclpy.context import Context
 
@@ -50,6 +52,14 @@ class TestParameters:
     def test_a_file_that_is_missing_is_refused(self):
         with pytest.raises(FileNotFoundError, match=r"params_file /no\.yaml"):
             called("mpmesh.launch.py", "_node", params_file="/no.yaml")
+
+
+class TestSource:
+    @pytest.mark.parametrize(("code", "ends"), [(0, False), (1, True), (2, True)])
+    def test_one_that_cannot_be_shown_ends_the_demo(self, code, ends):
+        ended = runpy.run_path(str(LAUNCH / "demo.launch.py"))["_without_pictures"]
+        actions = ended(SimpleNamespace(returncode=code), LaunchContext())
+        assert [type(action) for action in actions] == [Shutdown] * ends
 
 
 class TestLogLevel:
