@@ -48,6 +48,7 @@ class CameraInput:
         self._node, self._cameras, self._problems = node, cameras, problems
         self._deliver = deliver
         self._compressed = settings.image_transport == "compressed"
+        self._type = f"sensor_msgs/msg/{'CompressedImage' if self._compressed else 'Image'}"
         self._depth = DepthMatcher(settings.depth_slop_s, deliver) if settings.use_depth else None
         self._subscriptions: list[Any] = []
         self._heard = False  # a camera_info, since it listens
@@ -77,6 +78,19 @@ class CameraInput:
     def publishers(self) -> int:
         """How many publish pictures."""
         return self._node.count_publishers(self.topic)
+
+    def silence(self) -> str:
+        """Why no pictures come, as far as one can see."""
+        others = self._node.get_publishers_info_by_topic(self.topic)
+        if not others:
+            return "nobody publishes them"
+        foreign = {other.topic_type for other in others} - {self._type}
+        if len(foreign) == len({other.topic_type for other in others}):
+            return (
+                f"what is published there is {', '.join(sorted(foreign))}, not {self._type}; "
+                "image_transport says which is wanted, and image names the topic without it"
+            )
+        return f"{len(others)} there, but nothing comes"
 
     def _subscribe(
         self, kind: Any, topic: str, callback: Callable[[Any], None], qos: QoSProfile

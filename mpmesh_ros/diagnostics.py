@@ -13,6 +13,9 @@ from rclpy.node import Node
 from mpmesh_ros.problems import Problems
 from mpmesh_ros.statistics import Statistics
 
+PATIENCE_S = 5.0  # without pictures, after which it is said in the log, too
+_SILENCE = "pictures"
+
 
 @dataclass(frozen=True)
 class Situation:
@@ -21,6 +24,7 @@ class Situation:
     word: str
     facts: dict[str, str]  # that stay, such as the backend
     failure: str = ""  # of the last transition
+    silence: Callable[[], str] = str  # tells why no pictures come, as far as one can see
 
 
 class Diagnostics:
@@ -41,6 +45,7 @@ class Diagnostics:
         situation: Callable[[], Situation],
     ) -> None:
         self._statistics, self._problems, self._situation = statistics, problems, situation
+        self._silent_since: float | None = None
         self._updater = Updater(node)
         self._updater.setHardwareID(node.get_fully_qualified_name())
         space = node.get_namespace()  # the updater's own name for a status leaves it out
@@ -50,9 +55,10 @@ class Diagnostics:
         situation = self._situation()
         word, facts = situation.word, situation.facts
         now = time.monotonic()
-        problems = list(self._problems.current.values())
-        if word == "active" and self._statistics.silent(now):
-            problems.append(f"no pictures on {facts['image topic']}")
+        silence = self._silence(situation, now)
+        problems = [text for topic, text in self._problems.current.items() if topic != _SILENCE]
+        if silence:
+            problems.append(silence)
         if situation.failure:
             status.summary(DiagnosticStatus.ERROR, situation.failure)
         elif problems:
@@ -63,3 +69,18 @@ class Diagnostics:
         for key, value in rows.items():
             status.add(key, value)
         return status
+
+    def _silence(self, situation: Situation, now: float) -> str:
+        """What is to be said about pictures that don't come; nothing where they do."""
+        if situation.word != "active" or not self._statistics.silent(now):
+            self._silent_since = None
+            if situation.word == "active":
+                self._problems.solved(_SILENCE)
+            return ""
+        if self._silent_since is None:
+            self._silent_since = now
+        why = situation.silence()
+        text = f"no pictures on {situation.facts['image topic']}{': ' if why else ''}{why}"
+        if now - self._silent_since >= PATIENCE_S:
+            self._problems.report(_SILENCE, text)
+        return text

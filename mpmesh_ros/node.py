@@ -62,8 +62,6 @@ class MpmeshNode(LifecycleNode):
         super().__init__("mpmesh")
         self.parameters = Parameters(self)
         log = self.get_logger()
-        for name in self.parameters.unknown:
-            log.warning(f"there is no parameter {name}: it does nothing")
         self._problems = Problems(log.warning, log.info)
         self._statistics = Statistics()
         self._loaded: _Loaded | None = None
@@ -250,10 +248,12 @@ class MpmeshNode(LifecycleNode):
         if self._loaded is None:
             return Situation("unconfigured", {}, self._failure)
         word = "inactive" if not self._active else "active" if self._worker else "disabled"
-        publishers = str(self._loaded.input.publishers())
-        changes = str(self._loaded.estimator.cameras.changes)
-        more = {"image publishers": publishers, "camera_info changes": changes}
-        return Situation(word, {**self._loaded.facts, **more}, self._failure)
+        more = {
+            "image publishers": str(self._loaded.input.publishers()),
+            "camera_info changes": str(self._loaded.estimator.cameras.changes),
+        }
+        silence = self._loaded.input.silence
+        return Situation(word, {**self._loaded.facts, **more}, self._failure, silence)
 
 
 def weights_hash(config: PipelineConfig) -> str:

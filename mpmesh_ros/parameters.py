@@ -35,8 +35,8 @@ class Parameters:
     def __init__(self, node: Node) -> None:
         values = {row.name: _declared(node, row) for row in parameter_rows()}
         self._settings = settings_from(values)
-        self.unknown = _unknown(node, list(values))
-        """What was given and isn't known, each with what may have been meant."""
+        for name in unknown(node, list(values)):
+            node.get_logger().warning(f"there is no parameter {name}: it does nothing")
         node.add_on_set_parameters_callback(self._on_set)
 
     @property
@@ -54,8 +54,11 @@ class Parameters:
         return SetParametersResult(successful=True)
 
 
-def _unknown(node: Node, known: list[str]) -> list[str]:
-    """A file for many nodes may hold others' parameters, so these are no error."""
+def unknown(node: Node, known: list[str]) -> list[str]:
+    """What was given and isn't known, each with what may have been meant.
+
+    A file for many nodes may hold others' parameters, so these are no error.
+    """
     given = getattr(node, "_parameter_overrides", {})  # rclpy has no public way to them
     names = [n for n in given if not node.has_parameter(n) and not n.startswith(_DECLARED_LATER)]
     meant = [get_close_matches(name, known, 1) for name in names]

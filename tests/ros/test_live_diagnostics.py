@@ -1,5 +1,6 @@
 """diagnostics and problems as they are heard on /diagnostics, without the rest of the node."""
 
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -11,6 +12,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from live import Observer
 from rclpy.lifecycle import LifecycleNode
 
+from mpmesh_ros import diagnostics
 from mpmesh_ros.diagnostics import Diagnostics, Situation
 from mpmesh_ros.problems import Problems
 from mpmesh_ros.statistics import Statistics
@@ -22,9 +24,11 @@ FACTS = {"image topic": "/camera/image_raw"}
 def node():
     """What publishes, and what hears it, in one node."""
     see = Observer()
-    problems = Problems(print, print)
+    said = []
+    problems = Problems(said.append, said.append)
     made = SimpleNamespace(see=see, problems=problems, situation=Situation("active", FACTS))
-    Diagnostics(see.node, Statistics(), problems, lambda: made.situation)
+    made.said, made.statistics = said, Statistics()
+    Diagnostics(see.node, made.statistics, problems, lambda: made.situation)
     made.heard = see.listen(DiagnosticArray, "/diagnostics")
     yield made
     see.close()
@@ -60,6 +64,19 @@ def test_problems_hide_neither_silence_nor_rest(node):
     node.problems.expire(after_s=0.0)
     node.situation = Situation("disabled", FACTS)
     assert next_status(node).message == "disabled"
+
+
+def test_silence_is_said_in_the_log_after_a_while(node, monkeypatch):
+    monkeypatch.setattr(diagnostics, "PATIENCE_S", 1.5)
+    node.said.clear()
+    node.situation = Situation("active", FACTS, silence=lambda: "nobody publishes them")
+    line = "no pictures on /camera/image_raw: nobody publishes them"
+    assert next_status(node).message == line
+    node.see.until(lambda: node.said == [line])
+    assert next_status(node).message == line
+    node.statistics.received(time.monotonic())
+    node.statistics.received(time.monotonic() + 0.1)
+    node.see.until(lambda: node.said == [line, "pictures: well again"])
 
 
 def test_a_transition_that_failed_is_an_error_until_another_succeeds(node):

@@ -13,13 +13,13 @@ import rclpy
 from live import RESULT_S, Observer
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile, ReliabilityPolicy
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from mpmesh_core.camera import Camera
 from mpmesh_core.errors import UsageError
 from mpmesh_ros.camera_cache import CameraCache
 from mpmesh_ros.camera_input import CameraInput, camera_info_topic, picture_topic
-from mpmesh_ros.parameters import Parameters
+from mpmesh_ros.parameters import Parameters, unknown
 from mpmesh_ros.picture_source import camera_info_message, image_message
 from mpmesh_ros.problems import Problems
 from mpmesh_ros.publishers import PublisherEventCallbacks
@@ -194,14 +194,27 @@ class TestTopics:
         node.destroy_node()
 
 
+class TestSilence:
+    def test_says_why(self, world):
+        see = world.see
+        see.node.destroy_publisher(see.images)
+        ear = world.ear()
+        ear.until(lambda: ear.input.silence() == "nobody publishes them")
+        other = see.node.create_publisher(CompressedImage, "/camera/image_raw", 1)
+        ear.until(lambda: "CompressedImage, not sensor_msgs/msg/Image" in ear.input.silence())
+        see.node.destroy_publisher(other)
+        see.node.create_publisher(Image, "/camera/image_raw", 1)
+        ear.until(lambda: ear.input.silence() == "1 there, but nothing comes")
+
+
 class TestUnknownParameters:
     def test_are_said_with_what_may_be_meant(self, world):
-        given = ["max_peple:=3", "xyz:=1", "max_people:=3", "qos_overrides./a.b:=x"]
+        given = ["max_peple:=3", "xyz:=1", "qos_overrides./a.b:=x"]
         arguments = [part for value in given for part in ("-p", value)]
         context = world.see.node.context
         node = rclpy.create_node("ear", context=context, cli_args=["--ros-args", *arguments])
-        unknown = Parameters(node).unknown
-        assert sorted(unknown) == ["max_peple (is max_people meant?)", "xyz"]
+        known = list(NodeSettings.model_fields)
+        assert sorted(unknown(node, known)) == ["max_peple (is max_people meant?)", "xyz"]
         node.destroy_node()
 
 
