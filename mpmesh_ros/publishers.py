@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,8 @@ except ImportError:  # before Iron
     from rclpy.qos_event import PublisherEventCallbacks
 
 ALWAYS = "people"
+WAITS = "navigation_people"  # for TF, so it comes after the others
+_IN_ORDER = sorted(OUTPUTS, key=lambda output: output.name == WAITS)
 SILENCE_S = 1.5  # without a result, after which people are no longer there,
 LONGEST_PERIOD_S = 2.5  # or twice the time between two results, where it was no longer than this
 
@@ -65,12 +68,14 @@ class Publishers:
     def publish(self, estimate: Estimate, settings: NodeSettings) -> None:
         """The people of a picture, on every topic that somebody listens to."""
         self._builder.options = settings.messages
-        picture = None
-        if self._wanted("overlay"):
-            picture = self._drawer.draw(estimate.image, estimate.result, estimate.camera)
         self._last = estimate.header
         self._check_frame(estimate.header)
-        self._publish(MessageFrame(estimate.header, estimate.result, self._body, picture), settings)
+        frame = MessageFrame(estimate.header, estimate.result, self._body)
+        self._publish(frame, settings)
+        if self._wanted("overlay"):  # drawn last, since it takes long
+            picture = self._drawer.draw(estimate.image, estimate.result, estimate.camera)
+            message = self._builder.build("overlay", replace(frame, picture=picture))
+            self._topics["overlay"].publish(message)
         now = time.monotonic()
         self._period_s = now - self._last_at if self._last_at else 0.0
         self._last_at = now
@@ -135,7 +140,7 @@ class Publishers:
         return publisher is not None and (name == ALWAYS or publisher.get_subscription_count() > 0)
 
     def _publish(self, frame: MessageFrame, settings: NodeSettings) -> None:
-        for output in OUTPUTS:
+        for output in _IN_ORDER:
             if output.latched or not self._wanted(output.name):
                 continue
             if output.name == "tf" and not (settings.publish_tf and frame.header.frame_id):
@@ -148,7 +153,7 @@ class Publishers:
 
     def _message(self, name: str, frame: MessageFrame, settings: NodeSettings) -> Any:
         target = settings.navigation_frame
-        if name != "navigation_people":
+        if name != WAITS:
             return self._builder.build(name, frame)
         if target in ("", frame.header.frame_id):
             self._problems.solved("navigation")

@@ -159,6 +159,33 @@ class TestEverything:
         live.see.until(lambda: any(m.header.stamp == first.stamp for m in people))
 
 
+def test_nothing_waits_for_the_drawing_or_for_tf(body, camera, scene, monkeypatch):
+    see = Observer()
+    node = LifecycleNode("mpmesh", context=see.node.context)
+    settings = NodeSettings(navigation_frame="nowhere")
+    publishers = Publishers(node, body, settings, Problems(print, print))
+    order = []
+    monkeypatch.setattr(publishers, "_wanted", lambda name: True)
+    for name in publishers._topics:
+        monkeypatch.setitem(
+            publishers._topics,
+            name,
+            SimpleNamespace(publish=lambda _, name=name: order.append(name)),
+        )
+    monkeypatch.setattr(publishers._navigation, "transform", lambda *_: order.append("waited"))
+    draw = publishers._drawer.draw
+    monkeypatch.setattr(
+        publishers._drawer, "draw", lambda *args: (order.append("drawn"), draw(*args))[1]
+    )
+    people = room(body, camera, 1)
+    header = Header(1_700_000_000, 5, "camera_optical_frame")
+    publishers.publish(Estimate(header, scene.image, camera, result_of(camera, people)), settings)
+    assert order[-3:] == ["waited", "drawn", "overlay"]
+    assert {"people", "points", "tf", "target_pose"} <= set(order[:-3])
+    node.destroy_node()
+    see.close()
+
+
 def test_thirty_people(body, camera, scene):
     see = Observer()
     node = LifecycleNode("mpmesh", context=see.node.context)
