@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 _RAW, _COMPRESSED = "sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage"
+_PEOPLE = "mpmesh_ros/msg/SmplPersonArray"
 _INFO = "sensor_msgs/msg/CameraInfo"
 
 
@@ -202,12 +203,20 @@ def _choose_topic(reader: BagReader, path: Path, topic: str | None) -> str:
         if topic not in counts:
             raise UsageError(f"bag {path} has no image topic {topic!r}; its image topics: {listed}")
         return topic
+    for drawn in _drawn_topics(reader):
+        counts.pop(drawn, None)
     if not counts:
         others = ", ".join(sorted({connection.topic for connection in reader.bag.connections}))
         raise InputError(f"bag {path} has no image topic; its topics: {others or 'none'}")
     if len(counts) > 1:
         raise UsageError(f"bag {path} has several image topics, choose with --topic: {listed}")
     return next(iter(counts))
+
+
+def _drawn_topics(reader: BagReader) -> set[str]:
+    """Pictures that MPMesh itself has drawn: nobody is to be looked for in those unasked."""
+    people = [c.topic for c in reader.bag.connections if c.msgtype == _PEOPLE]
+    return {f"{topic.removesuffix('/people')}/overlay/compressed" for topic in people}
 
 
 def _info_topic(topic: str) -> str:

@@ -249,6 +249,16 @@ class TestCamera:
             bag.image(IMAGES, 2.0, clip[1].image, 12.0)
         assert len(replayed(bag.path, tmp_path / "out.mcap")) == 2
 
+    def test_own_overlay_is_no_camera(self, make_bag, tmp_path, clip):
+        bag, outputs = make_bag(), ("people", "overlay")
+        with_pictures, without = tmp_path / "with.mcap", tmp_path / "without.mcap"
+        replay_bag(ReplayJob(bag, without), ReplayConfig(outputs=outputs))
+        replay_bag(ReplayJob(bag, with_pictures), ReplayConfig(outputs=outputs, keep=("all",)))
+        again = replayed(with_pictures, tmp_path / "again.mcap")
+        assert len(again) == len(clip)
+        with pytest.raises(InputError, match="no image topic"):
+            replay_bag(ReplayJob(without, tmp_path / "none.mcap"), PEOPLE)
+
     def test_two_cameras_have_each_their_own(self, tmp_path, clip):
         camera = clip[0].camera
         with BagMaker(tmp_path, "mcap") as bag:
