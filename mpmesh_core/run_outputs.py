@@ -58,6 +58,7 @@ class RunOutputs:
         self._viewer: RerunWriter | None = None
         self._recorder: PeopleRecorder | None = None
         self._explained = StagePictures(config.folder, body, config.stages, config.attention)
+        self._sequence = False
         self.last_overlay: Path | None = None  # the file last drawn into
 
     def __enter__(self) -> RunOutputs:
@@ -81,6 +82,7 @@ class RunOutputs:
     def start(self, source: Source) -> None:
         """Say which source the next frames come from."""
         self._drawer.reset()
+        self._sequence = source.sequence
         self._explained.start(source)
         if self._overlay is not None:
             self._overlay.start(source)
@@ -90,6 +92,8 @@ class RunOutputs:
         self._results.write(result)
         picture = None
         if self._overlay is not None or self._recorder is not None:
+            if not self._sequence:
+                self._drawer.reset()  # each photo has a range of its own
             picture = self._drawer.draw(frame.image, result, camera)
         if self._overlay is not None and picture is not None:
             self._overlay.write(picture, frame.source)

@@ -384,6 +384,29 @@ class TestOverlayWriter:
         assert names == ["overlay.mp4", "overlay/x.jpg", "overlay/x_2.jpg", "overlay_2.mp4"]
 
 
+class TestRunOutputs:
+    @pytest.mark.parametrize("sequence", [True, False])
+    def test_a_photo_is_drawn_without_regard_to_the_one_before(
+        self, tmp_path: Path, sequence: bool
+    ) -> None:
+        from people_samples import result_of, standing_person
+
+        from mpmesh_core.body import load_body
+        from mpmesh_core.camera import Camera
+        from mpmesh_core.run_outputs import RunConfig, RunOutputs
+
+        camera, body = Camera.from_fov(160, 120), load_body("open")
+        near, far = (result_of(camera, [standing_person(body, camera, 0, z)]) for z in (2, 12))
+        photos = SimpleNamespace(name="photos", kind="images", fps=None, sequence=sequence)
+        with RunOutputs(RunConfig(tmp_path), body) as outputs:
+            outputs.start(photos)
+            for index, result in enumerate((near, far, near)):
+                picture = np.full((120, 160, 3), 80, np.uint8)
+                outputs.write(Frame(index, 0.0, f"{index}.png", picture), camera, result)
+        first, _, last = (path.read_bytes() for path in sorted(tmp_path.glob("overlay/*.jpg")))
+        assert (first == last) == (not sequence)
+
+
 class TestRerunWriter:
     def test_recording_holds_the_story(self, tmp_path: Path) -> None:
         rerun = pytest.importorskip(
