@@ -28,6 +28,7 @@ ArrayOrTensor = TypeVar("ArrayOrTensor", Array, Tensor)
 
 _COUNTS = {"none": (0,), "plumb_bob": (4, 5), "rational_polynomial": (8,), "equidistant": (0, 4)}
 _ALIASES = {"": "none", "fisheye": "equidistant"}
+_SHORTEST_FOCAL = 0.02  # of the width or height: 175 degrees through a pinhole have 0.022
 _STEEPEST = math.tan(math.radians(89.0))  # of a ray x/z, y/z
 
 
@@ -212,6 +213,11 @@ def _check(K: Array, D: Array, model: str, width: int, height: int) -> None:
         raise InputError(f"{model} takes {counts} distortion coefficients, got {len(D)}")
     if width < 1 or height < 1:
         raise InputError(f"image size must be positive, got {width}x{height}")
+    if K[0, 0] < _SHORTEST_FOCAL * width or K[1, 1] < _SHORTEST_FOCAL * height:
+        raise InputError(
+            f"focal lengths K[0], K[4] must be in pixels, got {K[0, 0]:g} and {K[1, 1]:g} for a "
+            f"picture of {width}x{height}"
+        )
 
 
 def _first(info: dict[str, Any], *keys: str) -> Any:

@@ -264,6 +264,8 @@ class TestChecks:
             (np.diag([500, np.inf, 1]), [], "none", (640, 480)),
             (np.diag([500, 500, 2.0]), [], "none", (640, 480)),
             (np.eye(2), [], "none", (640, 480)),
+            (np.diag([0.9, 1.2, 1]), [], "none", (640, 480)),  # as shares of the picture
+            (np.diag([500, 4.0, 1]), [], "none", (640, 480)),  # [mm]
             (K, [np.nan, 0, 0, 0], "plumb_bob", (640, 480)),
             (K, [0.1], "equidistant", (640, 480)),
             (K, [], "pinhole?", (640, 480)),
