@@ -63,7 +63,7 @@ class VideoFile:
             capture.release()
         if index == 0:
             raise InputError(f"video {self.path} has no frame that can be decoded")
-        if self.length is not None and self.length - index > max(2, SHORT_BY * self.length):
+        if self.length is not None and self.length - index > _tolerated(self.length):
             reason = f"video {self.path} ends after {index} of {self.length} frames: cut or damaged"
             yield BadFrame(index, self.name, reason)
 
@@ -116,6 +116,11 @@ class LiveCamera:
                 index += 1
         finally:
             capture.release()
+
+
+def _tolerated(length: int) -> float:
+    """How many frames may be missing of a stated number: never most of a short video."""
+    return min(max(2, SHORT_BY * length), length / 2)
 
 
 def quiet_ffmpeg() -> None:

@@ -386,6 +386,14 @@ class TestVideo:
         assert 15 < len(good) < 45
         assert len(bad) == 1 and "ends after" in bad[0].reason
 
+    def test_most_of_a_short_video_missing(self, tmp_path: Path) -> None:
+        write_video(tmp_path / "clip.mp4", frames=1)
+        source = open_source(str(tmp_path / "clip.mp4"))
+        for stated, told in ((2, 0), (3, 1)):
+            source.length = stated
+            good, bad = frames_of(source)
+            assert len(good) == 1 and len(bad) == told
+
     def test_file_without_suffix(self, tmp_path: Path) -> None:
         write_video(tmp_path / "clip.mp4", frames=4)
         os.rename(tmp_path / "clip.mp4", tmp_path / "clip")
