@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 from types import FrameType
@@ -24,7 +25,7 @@ from mpmesh_core.cli import (
     train,
     weights,
 )
-from mpmesh_core.errors import MPMeshError
+from mpmesh_core.errors import MissingFileError, MPMeshError
 
 app = typer.Typer(
     name="mpmesh",
@@ -57,6 +58,7 @@ def _options(
     if version:
         typer.echo(f"mpmesh {__version__}")
         raise typer.Exit
+    _refuse_deleted_folder()
     logging.basicConfig(level=logging.INFO if verbose else logging.WARNING, format="%(message)s")
 
 
@@ -83,9 +85,22 @@ def main() -> None:
         if message is None:
             raise
         if message():  # none where help was asked for by giving nothing
-            typer.echo(f"mpmesh: {message().rstrip('.')}; --help shows what there is", err=True)
+            line = " ".join(message().split()).rstrip(".")  # choices come on lines of their own
+            typer.echo(f"mpmesh: {line}; --help shows what there is", err=True)
         sys.exit(getattr(error, "exit_code", 2))
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _refuse_deleted_folder() -> None:
+    """Say it before torch is imported, which ends the process there with words of its own.
+
+    Raises:
+        MissingFileError: the current folder is no more.
+    """
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise MissingFileError("the current folder was deleted; go to another one") from None
 
 
 def _stopped(number: int, frame: FrameType | None) -> None:

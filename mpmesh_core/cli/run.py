@@ -89,6 +89,8 @@ def run(
     )
     known = camera is not None or fov is not None  # then a bag's own camera isn't asked
     opened = open_sources(sources, topic, camera_info=not known)
+    if topic is not None and all(source.kind != "bag" for source in opened):
+        raise UsageError(f"--topic {topic} is a bag's, and no source is a bag; leave it away")
     refuse_own_output(opened, config)
     chosen = options.pipeline_config(
         backend=backend,

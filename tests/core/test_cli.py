@@ -170,6 +170,7 @@ class TestRun:
             (["PHOTO", "--fov", "200"], 2, r"--fov must be 1 to 175"),
             (["PHOTO", "--fov", "nan"], 2, r"--fov must be 1 to 175"),
             (["PHOTO", "--rerun", "EMPTY"], 1, r"it is a folder"),
+            (["PHOTO", "--topic", "/image"], 2, r"--topic /image.*no source is a bag"),
             ([""], 2, r"a source has no name"),
             (["PHOTO", "--weights", "EMPTY"], 1, r"holds no"),
             (["PHOTO", "--detector", "PHOTO"], 1, r"not usable"),
@@ -206,6 +207,7 @@ class TestRun:
             (["run", "a.jpg", "-o", tmp_path, "--max-people", "many"], "--max-people"),
             (["run", "a.jpg", "--nonsense"], "--nonsense"),
             (["walk"], "walk"),
+            (["weights", "import", "a.pth", "-o", "b"], "--kind.* hybrik, resnet50"),
         ):
             outcome = mpmesh(*words)
             assert outcome.code == 2
@@ -253,6 +255,14 @@ class TestRun:
         outcome = mpmesh("run", photo, "-o", tmp_path / "out", "--weights", weights)
         assert outcome.code == 1
         assert_one_line(outcome.err, "detector-light.safetensors")
+
+    def test_deleted_folder(self, mpmesh, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (tmp_path / "gone").mkdir()
+        monkeypatch.chdir(tmp_path / "gone")
+        (tmp_path / "gone").rmdir()
+        outcome = mpmesh("run", "a.jpg", "-o", tmp_path / "out")
+        assert outcome.code == 1
+        assert_one_line(outcome.err, "the current folder was deleted")
 
     def test_debug_shows_the_traceback(self, mpmesh, tmp_path: Path) -> None:
         from mpmesh_core.errors import MissingFileError
@@ -403,6 +413,7 @@ class TestWeights:
         )
         assert outcome.code == 1
         assert_one_line(outcome.err, r"resnet50\.png is no readable PyTorch checkpoint")
+        assert "PyTorch 2.6" not in outcome.err  # torch's advice on its own options
         assert not (tmp_path / "x.safetensors").exists()
 
     def test_incomplete_import_is_told_tensor_by_tensor(self, mpmesh, tmp_path: Path) -> None:
