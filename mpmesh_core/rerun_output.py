@@ -135,7 +135,8 @@ class RerunWriter:
         Raises:
             InputError: the disk is full, and the like.
         """
-        with refusing(f"recording {self.path} cannot be finished"):
+        advice = "; make room, or give another --rerun"
+        with refusing(f"recording {self.path} cannot be finished", advice):
             self._stream.flush()
             self._stream.disconnect()
 

@@ -109,7 +109,8 @@ def read_state(path: Path) -> dict[str, Tensor]:
     except WeightsError:
         raise
     except _UNREADABLE as error:
-        lines = [] if isinstance(error, KeyError) else str(error).splitlines()  # a key says nothing
+        said = str(error).split("WeightsUnpickler error: ")[-1]  # torch's advice comes before it
+        lines = [] if isinstance(error, KeyError) else said.splitlines()  # a key says nothing
         reason = f" ({lines[0][:120]})" if lines else ""
         raise WeightsError(f"{path} is no readable PyTorch checkpoint{reason}") from None
     for wrapper in _WRAPPERS:
