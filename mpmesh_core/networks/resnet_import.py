@@ -109,7 +109,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     except WeightsError:
         raise
     except _UNREADABLE as error:
-        said = str(error).split("WeightsUnpickler error: ")[-1]  # torch's advice comes before it
+        said = str(error).split("WeightsUnpickler error:")[-1].strip()  # torch's advice is before
         lines = [] if isinstance(error, KeyError) else said.splitlines()  # a key says nothing
         reason = f" ({lines[0][:120]})" if lines else ""
         raise WeightsError(f"{path} is no readable PyTorch checkpoint{reason}") from None
