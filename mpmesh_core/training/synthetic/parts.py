@@ -32,9 +32,9 @@ class LoosePart:
 def blob(centre: Array, radii: Array, power: float = 1.0, rings: int = 14) -> tuple[Array, Array]:
     """A closed ellipsoid-like mesh; power below 1 makes it boxy. Returns vertices and faces."""
     columns = 2 * rings
-    polar = np.linspace(0, np.pi, rings + 1)
-    azimuth = np.arange(columns) * 2 * np.pi / columns
-    polar, azimuth = np.meshgrid(polar, azimuth, indexing="ij")
+    polar, azimuth = np.meshgrid(
+        np.linspace(0, np.pi, rings + 1), np.arange(columns) * 2 * np.pi / columns, indexing="ij"
+    )
 
     def bend(value: Array) -> Array:
         return np.sign(value) * np.abs(value) ** power

@@ -95,7 +95,8 @@ class PoseBank:
 def _varied(rng: Random, pose: Pose) -> Pose:
     """The pose or its mirror image, a little shaken."""
     rotations = mirror(pose.rotations) if rng.random() < 0.5 else pose.rotations
-    return Pose(shake(rng, rotations, rng.choice([0.4, 1.0, 1.8])), pose.source, pose.seated)
+    shaken = shake(rng, rotations, float(rng.choice([0.4, 1.0, 1.8])))
+    return Pose(shaken, pose.source, pose.seated)
 
 
 def is_low(rotations: Array) -> bool:
@@ -142,7 +143,7 @@ def compose(rng: Random, shares: dict[str, float] | None = None) -> Pose:
     """
     rotations = np.tile(np.eye(3, dtype=np.float32), (24, 1, 1))
     legs = shares or LEG_SHARES
-    kind = rng.choice(list(legs), p=list(legs.values()))
+    kind = str(rng.choice(list(legs), p=list(legs.values())))
     _LEGS[kind](rng, rotations)
     for side in (1, -1):
         hold_arm(rng, rotations, side, _propped(rng, kind) if shares else None)
@@ -209,16 +210,16 @@ def _legs_floor_sit(rng: Random, rotations: Array) -> None:
     back = rng.normal(-10, 15)
     rotations[0] = turn("x", back)
     for hip, knee, side in ((1, 4, 1), (2, 5, -1)):
-        fold = rng.choice([abs(rng.normal(0, 12)), rng.uniform(30, 135)])
+        fold = float(rng.choice([abs(rng.normal(0, 12)), rng.uniform(30, 135)]))
         rotations[hip] = turn("y", side * rng.uniform(-5, 45)) @ turn("x", -85 - back - 0.45 * fold)
         rotations[knee] = turn("x", fold)
 
 
 def _legs_floor(rng: Random, rotations: Array) -> None:
     """Lying on the back, the front or a side, or half upright."""
-    rotations[0] = turn(
-        "x", rng.choice([rng.normal(-15, 10), rng.normal(-85, 5), rng.normal(85, 5)])
-    ) @ turn("y", rng.choice([0.0, rng.uniform(-90, 90)]))
+    back = float(rng.choice([rng.normal(-15, 10), rng.normal(-85, 5), rng.normal(85, 5)]))
+    roll = float(rng.choice([0.0, rng.uniform(-90, 90)]))
+    rotations[0] = turn("x", back) @ turn("y", roll)
     for hip, knee, side in ((1, 4, 1), (2, 5, -1)):
         lift = rng.uniform(0, 110)
         rotations[hip] = turn("y", side * rng.uniform(-5, 40)) @ turn("x", -lift)
@@ -305,7 +306,7 @@ def hold_arm(rng: Random, rotations: Array, side: int, kind: str | None = None) 
     Side 1 is left, -1 right.
     """
     collar, shoulder, elbow, wrist = LEFT_ARM if side == 1 else RIGHT_ARM
-    kind = kind or rng.choice(list(ARMS), p=ARM_SHARES)
+    kind = kind or str(rng.choice(list(ARMS), p=ARM_SHARES))
     means, spreads = ARMS[kind]
     down, forward, bend, roll = rng.normal(means, spreads)
     bend = abs(bend)

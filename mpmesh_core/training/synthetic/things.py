@@ -113,7 +113,8 @@ def _random_box(
 ) -> Piece:
     """A box or ball of any stuff."""
     look = textures.fancy[rng.integers(len(textures.fancy))]
-    return box_piece(centre, size, yaw, view, look, rng.choice([0.05, 0.05, 0.3, 1.0]))
+    power = float(rng.choice([0.05, 0.05, 0.3, 1.0]))
+    return box_piece(centre, size, yaw, view, look, power)
 
 
 def seat(rng: Random, pelvis: Array, forward: Array, view: View, textures: Textures) -> Piece:
