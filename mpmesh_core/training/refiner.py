@@ -7,6 +7,8 @@ runs as `trainer` says, with discriminators (`adversary`) where their loss has a
 from __future__ import annotations
 
 import hashlib
+import os
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
@@ -188,13 +190,17 @@ def cache_folder(config: RefinerTraining, scenes: str) -> Path:
 
 
 def make_caches(config: RefinerTraining) -> None:
-    """Cache all scenes that have no cache yet.
+    """Cache all scenes that have no cache yet; of torchrun's processes the first does, others wait.
 
     Raises:
         UsageError: a cache was made of other scenes, or with another skeleton, body or seed.
     """
     chosen = dict.fromkeys((*config.scenes, *config.validation))
     own = {folder: cache_folder(config, folder) for folder in chosen if not is_cache(folder)}
+    if int(os.environ.get("RANK", 0)) > 0:  # torchrun ends this process where the first fails
+        while not all(map(is_cache, own.values())):
+            time.sleep(0.5)
+        return
     _check_origins(config, own)
     missing = [folder for folder, cache in own.items() if not is_cache(cache)]
     if not missing:

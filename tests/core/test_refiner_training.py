@@ -117,6 +117,25 @@ class TestCache:
         with pytest.raises(MissingFileError, match=r"none\.safetensors does not exist"):
             make_caches(replace(config, skeleton="none.safetensors"))
 
+    def test_the_first_of_several_processes_makes_caches(
+        self, tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        """The others neither write beside it, nor go on before it is done."""
+        config = refiner_training(tmp_path, cache)
+        made = cache_folder(config, "/made/scenes")
+        hidden = made.rename(made.with_name("hidden"))
+        waited: list[float] = []
+
+        def first_is_done(seconds: float) -> None:
+            waited.append(seconds)
+            hidden.rename(made)
+
+        monkeypatch.setenv("RANK", "1")
+        monkeypatch.setattr("time.sleep", first_is_done)
+        make_caches(config)
+        assert len(waited) == 1
+        assert not made.with_name(f"{made.name}.json").exists()
+
 
 class TestLosses:
     def test_truth_costs_nothing(self, body: BodyModel):
