@@ -57,6 +57,7 @@ from mpmesh_core.training.synthetic.demo_clip import demo_clip
 from mpmesh_core.types import Array
 
 NETWORKS = ("detect", "skeleton", "refine")  # stages with one: half precision on CUDA
+MOST_PEOPLE = 256  # of a pipeline
 HEAD = "| stage | GFLOP | ops | MB moved | MB least | FLOP/byte | ms | ms allowed | share | roof |"
 SIDES = {"cpu": 2048, "cuda": 8192}  # of the matrices
 COPIED = {"cpu": 2**28, "cuda": 2**30}  # bytes: no cache holds them
@@ -288,6 +289,8 @@ def main() -> None:
     parser.add_argument("--runs", type=positive, default=100)
     options = parser.parse_args()
     size, people = picture_size(options.size), options.people
+    if people > MOST_PEOPLE:
+        parser.error(f"--people {people}: {MOST_PEOPLE} at the most")
     path = prepare_folder(options.output) / "roofline.json"
     refuse_folder(path)
     weights = None

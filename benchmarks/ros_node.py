@@ -48,7 +48,7 @@ class Camera:
         self.images = self.node.create_publisher(Image, "/camera/image_raw", qos)
         self._infos = self.node.create_publisher(CameraInfo, "/camera/camera_info", qos)
         self.shown: list[int] = []  # stamps [ns]
-        self.answers: list[tuple[int, int]] = []  # stamp of the picture, time of its result [ns]
+        self.answers: dict[int, int] = {}  # stamp of the picture: time of its result [ns]
         kind = get_message("mpmesh_ros/msg/SmplPersonArray")
         self.node.create_subscription(kind, "/mpmesh/people", self._on_people, 10)
 
@@ -63,7 +63,8 @@ class Camera:
     def _on_people(self, message: Any) -> None:
         stamp = message.header.stamp
         now = self.node.get_clock().now().nanoseconds
-        self.answers.append((1_000_000_000 * stamp.sec + stamp.nanosec, now))
+        # When pictures end, the last one's stamp comes again, with nobody.
+        self.answers.setdefault(1_000_000_000 * stamp.sec + stamp.nanosec, now)
 
 
 def resident_mb(process: int) -> float:
@@ -108,7 +109,8 @@ def figures(camera: Camera, memory: list[tuple[float, float]], start: float) -> 
     """Ages [ms], frames and memory, without the first seconds."""
     begin = camera.shown[0] + round(1e9 * WARM_UP_S)
     shown = [stamp for stamp in camera.shown if stamp >= begin]
-    stamps, times = np.array([a for a in camera.answers if a[0] >= begin], np.int64).T
+    answers = [answer for answer in camera.answers.items() if answer[0] >= begin]
+    stamps, times = np.array(answers, np.int64).T
     ages = 1e-6 * (times - stamps)[1:]
     frame_ms = 1e-6 * np.diff(shown).max()
     inference = 1e-6 * np.diff(times)

@@ -11,7 +11,6 @@ import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -110,8 +109,11 @@ def replay_on_ray(
 
 def _replay_from(folder: Path, job: ReplayJob, config: ReplayConfig) -> ReplayReport:
     """`replay_or_report` where the relative paths of job and settings begin."""
-    with suppress(OSError):  # a machine that doesn't see this folder may see absolute paths
+    try:
         os.chdir(folder)
+    except OSError as error:
+        text = f"a machine of the cluster does not see {folder}: {error.strerror}"
+        return ReplayReport(job, error=text, exit_code=1)
     return replay_or_report(job, config)
 
 

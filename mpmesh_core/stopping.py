@@ -5,7 +5,8 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -57,16 +58,19 @@ class StopRequest:
         """End the process as the signal would have; for after everything is saved."""
         if self._heard is not None:
             signal.raise_signal(self._heard)
+            raise KeyboardInterrupt  # where the handler that was there before returns
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self._heard = number
         self.__exit__(None, None, None)
-        self._tell("stopping after this step, the same call will go on; once more: at once")
+        with suppress(RuntimeError):  # of a stream that was being written to at this moment
+            self._tell("stopping after this step, the same call will go on; once more: at once")
 
 
 @contextmanager
 def deaf_children() -> Iterator[None]:
     """Processes that are started here don't hear Ctrl-C, which is for their parent to answer."""
+    resource_tracker.ensure_running()  # where it starts later, it lets SIGINT through again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -29,6 +29,7 @@ _UNMATCHED_COST = 0.75
 _BETAS_MEMORY = 30  # frames in the running mean of the betas
 # [s] in the running mean of the pose: while people pass one another the last one may be either's.
 _POSE_MEMORY = 0.4
+_SHORTEST = 1 / 30  # [s] that pass between two sightings, also where stamps stand still
 _SURE = 0.6  # mean confidence from which on a position is as good as claimed
 
 
@@ -284,7 +285,8 @@ def _current(
     ids[known], hits[known] = before.ids, before.hits + 1
     share = 1.0 / np.minimum(hits[known], _BETAS_MEMORY)[:, None]
     betas[known] = before.betas + share * (betas[known] - before.betas)
-    fresh = (1 - np.exp((before.last_seen - stamp) / _POSE_MEMORY))[:, None, None]
+    passed = np.maximum(stamp - before.last_seen, _SHORTEST)
+    fresh = (1 - np.exp(-passed / _POSE_MEMORY))[:, None, None]
     pose[known] = before.pose + fresh * (pose[known] - before.pose)
     last_seen = np.full(len(known), stamp)
     return Tracks(ids, mean, covariance, hits, last_seen, mean[:, :3], betas, pose, seen.people)

@@ -13,7 +13,7 @@ from rclpy.node import Node
 from mpmesh_ros.problems import Problems
 from mpmesh_ros.statistics import Statistics
 
-PATIENCE_S = 5.0  # without pictures, after which it is said in the log, too
+PATIENCE_S = 5.0  # that `Statistics` have been silent, after which the log says it, too
 _SILENCE = "pictures"
 
 

@@ -21,7 +21,7 @@ from std_srvs.srv import SetBool, Trigger
 
 from mpmesh_core.camera import Camera
 from mpmesh_core.configuration import PipelineConfig
-from mpmesh_core.errors import MPMeshError, UsageError
+from mpmesh_core.errors import MPMeshError
 from mpmesh_core.pipeline import Pipeline
 from mpmesh_core.weights import weights_path
 from mpmesh_ros.camera_cache import CameraCache, is_rectified
@@ -278,7 +278,7 @@ def main(args: list[str] | None = None) -> int:
     keep_memory()
     try:
         node, ended = start(MpmeshNode, args)
-    except UsageError as error:
+    except MPMeshError as error:
         print(f"mpmesh: {error}", file=sys.stderr)
         return error.exit_code
     code = _run(node, ended)

@@ -139,7 +139,7 @@ def main(args: list[str] | None = None) -> int:
     """
     try:
         node, ended = start(PictureSource, args)
-    except UsageError as error:
+    except MPMeshError as error:
         print(f"picture_source: {error}", file=sys.stderr)
         return error.exit_code
     code = 0

@@ -29,7 +29,7 @@ except ImportError:  # before Iron
     from rclpy.qos_event import PublisherEventCallbacks
 
 ALWAYS = "people"
-WAITS = "navigation_people"  # for TF, so it comes after the others
+WAITS = "navigation_people"  # for TF, so it comes after the others, REP 155's among them
 _IN_ORDER = sorted(OUTPUTS, key=lambda output: output.name == WAITS)
 SILENCE_S = 1.5  # without a result, after which people are no longer there,
 LONGEST_PERIOD_S = 2.5  # or twice the time between two results, where it was no longer than this
@@ -72,13 +72,13 @@ class Publishers:
         self._check_frame(estimate.header)
         frame = MessageFrame(estimate.header, estimate.result, self._body)
         self._publish(frame, settings)
+        now = time.monotonic()
+        self._period_s = now - self._last_at if self._last_at else 0.0
+        self._last_at = now
         if self._wanted("overlay"):  # drawn last, since it takes long
             picture = self._drawer.draw(estimate.image, estimate.result, estimate.camera)
             message = self._builder.build("overlay", replace(frame, picture=picture))
             self._topics["overlay"].publish(message)
-        now = time.monotonic()
-        self._period_s = now - self._last_at if self._last_at else 0.0
-        self._last_at = now
 
     def publish_topology(self) -> None:
         """The body's triangles, for everybody who comes."""
@@ -141,6 +141,8 @@ class Publishers:
 
     def _publish(self, frame: MessageFrame, settings: NodeSettings) -> None:
         for output in _IN_ORDER:
+            if output.name == WAITS and self._humans is not None:
+                self._humans.publish(frame)
             if output.latched or not self._wanted(output.name):
                 continue
             if output.name == "tf" and not (settings.publish_tf and frame.header.frame_id):
@@ -148,8 +150,6 @@ class Publishers:
             message = self._message(output.name, frame, settings)
             if message is not None:
                 self._topics[output.name].publish(message)
-        if self._humans is not None:
-            self._humans.publish(frame)
 
     def _message(self, name: str, frame: MessageFrame, settings: NodeSettings) -> Any:
         target = settings.navigation_frame

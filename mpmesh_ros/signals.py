@@ -14,7 +14,7 @@ import rclpy
 from rclpy.exceptions import ParameterException
 from rclpy.signals import SignalHandlerOptions
 
-from mpmesh_core.errors import UsageError
+from mpmesh_core.errors import DeviceError, UsageError
 
 N = TypeVar("N")
 
@@ -31,6 +31,7 @@ def start(make: Callable[[], N], args: list[str] | None) -> tuple[N, threading.E
 
     Raises:
         UsageError: arguments or parameters that aren't possible; rclpy is shut down then.
+        DeviceError: ROS itself cannot start.
     """
     ended = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -46,7 +47,9 @@ def start(make: Callable[[], N], args: list[str] | None) -> tuple[N, threading.E
         raise UsageError(_one_line(error)) from None
     except RuntimeError as error:  # what rcl raises has no public name
         rclpy.try_shutdown()
-        raise UsageError(f"{type(error).__name__}: {_one_line(error)}") from None
+        text = f"{type(error).__name__}: {_one_line(error)}"
+        wrong = "Args" in type(error).__name__ or "parse" in text
+        raise (UsageError(text) if wrong else DeviceError(text)) from None
 
 
 def _one_line(error: Exception) -> str:

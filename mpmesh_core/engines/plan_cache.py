@@ -18,7 +18,7 @@ from pydantic import TypeAdapter, ValidationError
 from mpmesh_core.engines.onnx_cache import cache_folder
 from mpmesh_core.errors import InputError
 
-_MAGIC = b"MPMeshPlan1\n"
+_MAGIC = b"MPMeshPlan2\n"
 
 
 @dataclass(frozen=True)

@@ -75,7 +75,7 @@ def posed_truths(scenes: Iterable[Scene], body: BodyModel) -> list[list[PosedTru
 def compare_clip(
     results: list[FrameResult], truths: list[list[PosedTruth]], body: BodyModel
 ) -> ClipReport:
-    """Compare results with the truths of the same frames."""
+    """Compare results with the truths of the same frames, in which people keep their order."""
     errors: list[tuple[float, ...]] = []
     velocity: list[float] = []
     tracks: dict[int, int] = {}
@@ -107,18 +107,19 @@ def compare_clip(
         position_mm=float(mean[3]),
         position_relative=float(mean[4]),
         id_switches=int(switches),
-        velocity_error=float(np.mean(velocity)) if velocity else np.nan,
+        velocity_error=float(np.nanmean(velocity)) if np.isfinite(velocity).any() else np.nan,
     )
 
 
 def _velocity(
     results: list[FrameResult], truths: list[list[PosedTruth]], number: int, index: int
 ) -> Array:
-    """(3,) [m/s] of one truth around one frame."""
+    """(3,) [m/s] of one truth around one frame; NaN where no other frame is near."""
     stamps = np.array([result.stamp for result in results])
     near = np.flatnonzero(np.abs(stamps - stamps[number]) <= AROUND_S + 1e-6)
     first, last = (truths[k][index].joints[0] for k in (near[0], near[-1]))
-    return (last - first) / max(stamps[near[-1]] - stamps[near[0]], 1e-9)
+    passed = stamps[near[-1]] - stamps[near[0]]
+    return (last - first) / passed if passed > 0 else np.full(3, np.nan)
 
 
 def _pose(body: BodyModel, person: PersonTruth) -> PosedTruth:

@@ -203,8 +203,10 @@ def _choose_topic(reader: BagReader, path: Path, topic: str | None) -> str:
         if topic not in counts:
             raise UsageError(f"bag {path} has no image topic {topic!r}; its image topics: {listed}")
         return topic
-    for drawn in _drawn_topics(reader):
-        counts.pop(drawn, None)
+    drawn = counts.keys() & _drawn_topics(reader)
+    if drawn and len(drawn) == len(counts):
+        raise InputError(f"bag {path} has only pictures that MPMesh drew; use --topic: {listed}")
+    counts = {name: count for name, count in counts.items() if name not in drawn}
     if not counts:
         others = ", ".join(sorted({connection.topic for connection in reader.bag.connections}))
         raise InputError(f"bag {path} has no image topic; its topics: {others or 'none'}")

@@ -7,6 +7,7 @@ runs as `trainer` says, with discriminators (`adversary`) where their loss has a
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import time
 from collections.abc import Iterable, Iterator
@@ -32,6 +33,8 @@ from mpmesh_core.training.scene import ShardFolder
 from mpmesh_core.training.settings import check_same
 from mpmesh_core.training.trainer import Trainer, TrainingRun
 from mpmesh_core.weights import weights_path
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,9 +200,10 @@ def make_caches(config: RefinerTraining) -> None:
     """
     chosen = dict.fromkeys((*config.scenes, *config.validation))
     own = {folder: cache_folder(config, folder) for folder in chosen if not is_cache(folder)}
-    if int(os.environ.get("RANK", 0)) > 0:  # torchrun ends this process where the first fails
+    if "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("RANK", "0") != "0":
+        logger.info("waiting for the first process to write %s", ", ".join(map(str, own.values())))
         while not all(map(is_cache, own.values())):
-            time.sleep(0.5)
+            time.sleep(0.5)  # torchrun ends this process where the first fails
         return
     _check_origins(config, own)
     missing = [folder for folder, cache in own.items() if not is_cache(cache)]

@@ -52,7 +52,7 @@ def scaling(call: Call) -> ModuleType:
         ("gpu --fuse maybe", 2, "--fuse: invalid choice"),
         ("roofline --runs 0", 2, "--runs: '0' is no whole number"),
         ("roofline --people 0", 2, "--people: '0' is no whole number"),
-        ("roofline --people 300", 2, "--max-people 300"),
+        ("roofline --people 300", 2, "--people 300: 256 at the most"),
         ("roofline --size 640", 2, "--size '640': give width x height"),
         ("roofline --backend foo", 2, "--backend 'foo'"),
         ("scaling --runs 0", 2, "--runs: '0' is no whole number"),

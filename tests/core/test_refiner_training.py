@@ -131,6 +131,7 @@ class TestCache:
             hidden.rename(made)
 
         monkeypatch.setenv("RANK", "1")
+        monkeypatch.setenv("TORCHELASTIC_RUN_ID", "run")
         monkeypatch.setattr("time.sleep", first_is_done)
         make_caches(config)
         assert len(waited) == 1

@@ -243,6 +243,15 @@ class TestStates:
         result = tracker.update(frame_of([person], stamp))
         assert [(p.track_id, p.state) for p in result.people] == [(2, "new"), (1, "lost")]
 
+    def test_poses_are_learnt_where_stamps_stand_still(self) -> None:
+        tracker, rng = Tracker(), np.random.default_rng(0)
+        first = person_at(np.array([0, 0, 4.0]), rng, 1)
+        second = replace(first, joints=first.joints + np.arange(24)[:, None] * 0.01)
+        for person in (first, *[second] * 60):
+            tracker.update(frame_of([person], 0.0))
+        expected = second.joints - second.joints[:1]
+        np.testing.assert_allclose(tracker.state.tracks.pose[0], expected, atol=0.01)
+
     def test_same_stamp_twice(self) -> None:
         tracker, rng = Tracker(), np.random.default_rng(0)
         for _ in range(4):

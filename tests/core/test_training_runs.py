@@ -193,6 +193,22 @@ class TestResuming:
         with pytest.raises(InterruptedError):
             request.obey()
 
+    def test_children_do_not_hear_of_it(self) -> None:
+        """Also the first ones, whose queues start a process that lets SIGINT through again."""
+        said = subprocess.run(
+            [
+                sys.executable, "-c",
+                "import subprocess, multiprocessing\n"
+                "from mpmesh_core.stopping import deaf_children\n"
+                "with deaf_children():\n"
+                "    queue = multiprocessing.get_context('spawn').Queue()\n"
+                "    subprocess.run(['grep', 'SigBlk', '/proc/self/status'])",
+            ],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        blocked = int(said.stdout.split()[1], 16)
+        assert blocked >> (signal.SIGINT - 1) & 1
+
     def test_what_lies_beyond_the_state_is_taken_back(self, tmp_path: Path) -> None:
         (tmp_path / "curve.csv").write_text("step,loss\n5,0.5\n10,0.4\n15,0.3\n20,0.")
         (tmp_path / "validation.jsonl").write_text('{"step": 9, "of": "a"}\n{"step": 14, "of')

@@ -177,11 +177,12 @@ def test_nothing_waits_for_the_drawing_or_for_tf(body, camera, scene, monkeypatc
     monkeypatch.setattr(
         publishers._drawer, "draw", lambda *args: (order.append("drawn"), draw(*args))[1]
     )
+    publishers._humans = SimpleNamespace(publish=lambda _: order.append("humans"))
     people = room(body, camera, 1)
     header = Header(1_700_000_000, 5, "camera_optical_frame")
     publishers.publish(Estimate(header, scene.image, camera, result_of(camera, people)), settings)
     assert order[-3:] == ["waited", "drawn", "overlay"]
-    assert {"people", "points", "tf", "target_pose"} <= set(order[:-3])
+    assert {"people", "points", "tf", "target_pose", "humans"} <= set(order[:-3])
     node.destroy_node()
     see.close()
 

@@ -256,7 +256,7 @@ class TestCamera:
         replay_bag(ReplayJob(bag, with_pictures), ReplayConfig(outputs=outputs, keep=("all",)))
         again = replayed(with_pictures, tmp_path / "again.mcap")
         assert len(again) == len(clip)
-        with pytest.raises(InputError, match="no image topic"):
+        with pytest.raises(InputError, match="only pictures that MPMesh drew"):
             replay_bag(ReplayJob(without, tmp_path / "none.mcap"), PEOPLE)
 
     def test_two_cameras_have_each_their_own(self, tmp_path, clip):
