@@ -86,7 +86,7 @@ class Deadline:
         self.milliseconds = milliseconds
         self._alone: dict[str, float] = {}  # [ms], of the stages `ALONE`
         self._person, self._refine, self._mesh = _Cost(), _Cost(), _Cost()
-        self._seen = self._short = False  # anybody so far; fewer planned than were wanted
+        self._short = False  # fewer planned than were wanted
 
     def plan(self, spent: float, wanted: Plan, detected: bool = True) -> Plan:
         """As much of what is wanted as there is time for.
@@ -98,7 +98,8 @@ class Deadline:
         """
         ahead = [name for name in ALONE if not (detected and name == "detect")]
         left = self.milliseconds - spent - sum(self._alone.get(name, 0.0) for name in ahead)
-        plan = self._within(left, wanted) if self._seen and wanted.people else wanted
+        known = self._person.of(1) > 0  # somebody was seen before
+        plan = self._within(left, wanted) if known and wanted.people else wanted
         self._short = plan.people < wanted.people
         return plan
 
@@ -122,7 +123,6 @@ class Deadline:
                 self._alone[name] = max(cost, before + _SMOOTHING * (cost - before))
         if not people:
             return
-        self._seen = True
         self._person.learn(sum(timings.get(name, 0.0) for name in EACH), people)
         for name, costs in (("refine", self._refine), ("mesh", self._mesh)):
             if name in timings:

@@ -194,6 +194,8 @@ class _Seen:
     people: tuple[Person, ...]
     positions: Array  # (D, 3) [m]
     R: Array  # (D, 3, 3) [m^2]
+    betas: Array  # (D, 10)
+    pose: Array  # (D, 24, 3) joints relative to the pelvis [m]
 
 
 def _observe(result: FrameResult, config: TrackerConfig) -> _Seen:
@@ -211,7 +213,9 @@ def _observe(result: FrameResult, config: TrackerConfig) -> _Seen:
         + along @ along.swapaxes(-1, -2)
         + (config.position_sigma**2 + unsure**2)[:, None, None] * np.eye(3)
     )
-    return _Seen(index, people, positions, R)
+    betas = _stacked([person.betas for person in people], (10,))
+    joints = _stacked([person.joints for person in people], (24, 3))
+    return _Seen(index, people, positions, R, betas, joints - joints[:, :1])
 
 
 def _lasting(claimed: Array, config: TrackerConfig) -> Array:
@@ -248,8 +252,8 @@ def _associate(tracks: Tracks, seen: _Seen, K: Array, config: TrackerConfig) -> 
     overlap = box_overlap(boxes, _stacked([person.bbox for person in seen.people], (4,)))
     near = squared < config.gate
     jumped = (squared < config.overlap_gate) & (overlap >= config.least_overlap)
-    pose = tracks.pose[:, None] - _pose(seen.people)[None]  # (T, D, 24, 3)
-    shape = tracks.betas[:, None] - _stacked([person.betas for person in seen.people], (10,))
+    pose = tracks.pose[:, None] - seen.pose[None]  # (T, D, 24, 3)
+    shape = tracks.betas[:, None] - seen.betas
     cost = (
         np.minimum((squared + growth) / config.gate, 1.0)
         + 0.25 * (1.0 - overlap)  # no more: boxes of people who pass one another become one
@@ -261,12 +265,6 @@ def _associate(tracks: Tracks, seen: _Seen, K: Array, config: TrackerConfig) -> 
     jump = np.ones(len(track_of))
     jump[matched] = np.maximum(squared[track_of[matched], matched] / config.gate, 1.0)
     return track_of, seen.R * jump[:, None, None]
-
-
-def _pose(people: tuple[Person, ...]) -> Array:
-    """Joints relative to the pelvis (T, 24, 3) [m]."""
-    joints = _stacked([person.joints for person in people], (24, 3))
-    return joints - joints[:, :1]
 
 
 def _current(
@@ -281,7 +279,7 @@ def _current(
     )
     ids = next_id + np.cumsum(~known) - 1
     hits = np.ones(len(known), np.int64)
-    betas, pose = _stacked([person.betas for person in seen.people], (10,)), _pose(seen.people)
+    betas, pose = seen.betas.copy(), seen.pose.copy()
     ids[known], hits[known] = before.ids, before.hits + 1
     share = 1.0 / np.minimum(hits[known], _BETAS_MEMORY)[:, None]
     betas[known] = before.betas + share * (betas[known] - before.betas)

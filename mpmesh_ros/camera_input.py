@@ -84,10 +84,10 @@ class CameraInput:
         others = self._node.get_publishers_info_by_topic(self.topic)
         if not others:
             return "nobody publishes them"
-        foreign = {other.topic_type for other in others} - {self._type}
-        if len(foreign) == len({other.topic_type for other in others}):
+        types = {other.topic_type for other in others}
+        if self._type not in types:
             return (
-                f"what is published there is {', '.join(sorted(foreign))}, not {self._type}; "
+                f"what is published there is {', '.join(sorted(types))}, not {self._type}; "
                 "image_transport says which is wanted, and image names the topic without it"
             )
         return f"{len(others)} there, but nothing comes"

@@ -78,6 +78,7 @@ def compare_clip(
     """Compare results with the truths of the same frames, in which people keep their order."""
     errors: list[tuple[float, ...]] = []
     velocity: list[float] = []
+    stamps = np.array([result.stamp for result in results])
     tracks: dict[int, int] = {}
     before: dict[int, int] = {}  # truth -> track of the frame before
     visible = wrong = switches = 0
@@ -89,7 +90,7 @@ def compare_clip(
         for found, index in pairs:
             errors.append(_errors(found, frame[index], body))
             if found.velocity is not None:
-                true = _velocity(results, truths, number, index)
+                true = _velocity(stamps, truths, number, index)
                 velocity.append(float(np.linalg.norm(found.velocity - true)))
             switches += tracks.get(index, found.track_id) != found.track_id
         before = {index: found.track_id for found, index in pairs}
@@ -111,11 +112,8 @@ def compare_clip(
     )
 
 
-def _velocity(
-    results: list[FrameResult], truths: list[list[PosedTruth]], number: int, index: int
-) -> Array:
+def _velocity(stamps: Array, truths: list[list[PosedTruth]], number: int, index: int) -> Array:
     """(3,) [m/s] of one truth around one frame; NaN where no other frame is near."""
-    stamps = np.array([result.stamp for result in results])
     near = np.flatnonzero(np.abs(stamps - stamps[number]) <= AROUND_S + 1e-6)
     first, last = (truths[k][index].joints[0] for k in (near[0], near[-1]))
     passed = stamps[near[-1]] - stamps[near[0]]
