@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from mpmesh_core.fusing import Fuser, Options, Step
+from mpmesh_core.fusing import Fuser, Options, Step, in_one_way
 from mpmesh_core.pipeline import Pipeline
 
 # The longest first.
@@ -37,7 +37,9 @@ class OneStep:
 
     def __call__(self, name: str, key: Hashable, step: Step, *inputs: Any) -> Any:
         """As `Fuser`."""
-        return self.fuser(name, key, step, *inputs) if name == self.name else step(*inputs)
+        if name == self.name:
+            return self.fuser(name, key, step, *inputs)
+        return in_one_way(step(*inputs))
 
 
 def job_of(variant: str, places: int, step: str) -> Job:
@@ -64,7 +66,7 @@ def compile_ahead(
     """
     end = time.monotonic() + seconds
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(COMPILERS))
-    workers = max(1, (os.cpu_count() or 1) // COMPILERS)
+    workers = max(1, 3 * (os.cpu_count() or 1) // 4)  # they wait for one another's work too
     jobs = dict.fromkeys(job_of(*size, step) for size in sizes for step in STEPS)
     done: set[Job] = set()
     with ProcessPoolExecutor(workers, get_context("spawn")) as pool:

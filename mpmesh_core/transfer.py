@@ -7,13 +7,18 @@ Down any number of tensors, packed into one
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mpmesh_core.ahead import cores
 from mpmesh_core.types import Array
+
+MOST_COPIERS = 4  # threads
+_BAND = 2**18  # [bytes] of a picture that a thread copies at once
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -23,6 +28,7 @@ class Upload:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
+        self._copy = Copier(min(MOST_COPIERS, cores() // 2))
         self._buffers: dict[tuple[tuple[int, ...], np.dtype], tuple[Tensor, Tensor]] = {}
 
     def __call__(self, array: Array) -> Tensor:
@@ -37,7 +43,7 @@ class Upload:
             staging = torch.empty(array.shape, dtype=kind, pin_memory=self._device.type == "cuda")
             self._buffers[key] = staging, torch.empty_like(staging, device=self._device)
         staging, target = self._buffers[key]
-        np.copyto(staging.numpy(), array)  # torch's copy waits for its other threads
+        self._copy(staging.numpy(), array)
         return target.copy_(staging, non_blocking=True)
 
     def __len__(self) -> int:
@@ -47,6 +53,34 @@ class Upload:
     def forget(self) -> None:
         """Drop all tensors; the next ones lie elsewhere."""
         self._buffers.clear()
+
+
+class Copier:
+    """Copies an array with several threads: one core needs 0.65 ms for a picture of 1920x1080.
+
+    Whoever is free takes the next rows, so a thread that gets no core holds nothing up.
+    """
+
+    def __init__(self, threads: int) -> None:
+        """Take how many threads copy, the caller's among them."""
+        self._others = max(0, threads - 1)
+        self._pool = ThreadPoolExecutor(max(1, self._others))  # starts them when they are needed
+
+    def __call__(self, target: Array, source: Array) -> None:
+        """Copy, from any layout in memory."""
+        rows = max(1, len(source) * _BAND // max(1, source.nbytes))
+        bands = iter(range(0, len(source), rows))
+
+        def work(bands: Iterator[int]) -> None:
+            for first in bands:
+                np.copyto(target[first : first + rows], source[first : first + rows])
+
+        helpers = self._others if rows < len(source) else 0
+        others = [self._pool.submit(work, bands) for _ in range(helpers)]
+        work(bands)
+        for other in others:
+            if not other.cancel():  # it has begun
+                other.result()
 
 
 class Download:

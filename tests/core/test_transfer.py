@@ -1,9 +1,10 @@
 """What goes up comes down: uploads stay in place, packed fields come back as they were."""
 
 import numpy as np
+import pytest
 import torch
 
-from mpmesh_core.transfer import Download, Upload, pack, shapes_of, unpack
+from mpmesh_core.transfer import Copier, Download, Upload, pack, shapes_of, unpack
 
 CPU = torch.device("cpu")
 FIELDS = {
@@ -41,3 +42,20 @@ def test_an_upload_stays_in_place_for_its_shape() -> None:
 def test_upload_of_a_flipped_view() -> None:
     image = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
     assert np.array_equal(Upload(CPU)(image[::-1]).numpy(), image[::-1])
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 3), (1080, 1920, 3), (2_000_000,), (1, 900_000), (0, 5)])
+@pytest.mark.parametrize("threads", [1, 4])
+def test_threads_copy_everything_once(shape: tuple[int, ...], threads: int) -> None:
+    source = np.random.default_rng(0).integers(0, 255, shape, np.uint8)
+    copy = Copier(threads)
+    for array in (source, source[::-1], np.asfortranarray(source)):
+        array.flags.writeable = False
+        target = np.zeros(shape, np.uint8)
+        copy(target, array)
+        assert np.array_equal(target, array)
+
+
+def test_a_copy_that_cannot_be_is_told() -> None:
+    with pytest.raises(ValueError, match="broadcast"):
+        Copier(4)(np.zeros((2000, 1000), np.uint8), np.zeros((2000, 999), np.uint8))
