@@ -207,6 +207,44 @@ def test_only_small_convolutions_of_single_channels_become_sums(side: int, sums:
     torch.testing.assert_close(graph(image), step(image), atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("with_bias", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "stride", "products"),
+    [(torch.float32, 1, True), (torch.float32, 2, False), (torch.float16, 1, False)],
+)
+def test_convolutions_of_single_pixels_become_products_in_float32(
+    kind: torch.dtype, stride: int, products: bool, with_bias: bool
+) -> None:
+    image = torch.rand(2, 80, 6, 5).to(kind, memory_format=torch.channels_last)
+    weight, bias = torch.rand(90, 80, 1, 1).to(kind), torch.rand(90).to(kind)
+
+    def step(x: Tensor) -> Tensor:
+        return F.conv2d(x, weight, bias if with_bias else None, stride)
+
+    graph = make_fx(step, decomposition_table=fusing._decompositions())(image)
+    kinds = {node.target for node in graph.graph.nodes}
+    assert (torch.ops.aten.convolution.default not in kinds) == products
+    torch.testing.assert_close(graph(image), step(image), check_stride=True)
+
+
+@needs_compiler
+@torch.inference_mode()
+def test_what_a_step_returns_lies_in_memory_in_one_way() -> None:
+    """Or the next step would be another one, depending on whether this one was fused."""
+
+    def step(x: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        turned = x.permute(0, 2, 3, 1)
+        return turned, {"doubled": turned * 2, "one": x[:, :1].expand(-1, 3, -1, -1)}
+
+    x = torch.rand(2, 3, 4, 5)
+    results = fuse(step, (x,))(x), fusing.in_one_way(step(x))
+    for turned, others in results:
+        for tensor in (turned, *others.values()):
+            assert tensor.is_contiguous()
+    torch.testing.assert_close(*results)
+    torch.testing.assert_close(results[0], step(x))
+
+
 def test_options_of_the_compiler_can_be_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     from torch._inductor import compile_fx
 
