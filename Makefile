@@ -19,7 +19,7 @@ $(VENV)/.ready: pyproject.toml setup.py
 	  || $(BIN)/pip install -q "torch==$(TORCH)+cpu" --index-url https://download.pytorch.org/whl/cpu 2>/dev/null \
 	  || { echo "no CPU build of torch $(TORCH) to be had; taking the plain one, on Linux with CUDA"; \
 	       $(BIN)/pip install -q "torch==$(TORCH)"; }
-	$(BIN)/pip install -q -e ".[dev,bag,datasets,evaluation,report,tensorboard,train,viewer]"
+	$(BIN)/pip install -q -e ".[dev,bag,datasets,evaluation,openvino,report,tensorboard,train,viewer]"
 	$(BIN)/pip install -q --no-deps "trackeval>=1.3,<2"  # its dependencies bring a second OpenCV
 	touch $@
 

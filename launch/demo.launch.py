@@ -44,7 +44,7 @@ ARGUMENTS = {
     "loop": ("true", "begin again at the end"),
     "rviz": ("true", "show everything in RViz"),
     "fixed_frame": (ROBOT_FRAME, "frame that RViz shows; for source:=topics one of yours"),
-    "backend": ("auto", "what runs the networks: auto, tensorrt, torch or onnxruntime"),
+    "backend": ("auto", "what runs the networks: auto, tensorrt, torch, onnxruntime or openvino"),
     "nav": ("false", "publish /people in the robot's frame, and run Nav2's collision monitor"),
     "log_level": ("info", "debug, info, warn or error"),
 }

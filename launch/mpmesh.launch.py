@@ -22,7 +22,7 @@ ARGUMENTS = {
     "camera_info": ("", "camera_info topic; empty: the one beside the image"),
     "depth": ("", "depth image aligned to the image; empty: none"),
     "image_transport": ("raw", "raw or compressed"),
-    "backend": ("auto", "what runs the networks: auto, tensorrt, torch or onnxruntime"),
+    "backend": ("auto", "what runs the networks: auto, tensorrt, torch, onnxruntime or openvino"),
     "navigation_frame": ("", "frame of /people, such as map or odom; empty: the camera's"),
     "people": ("/people", "people_msgs topic for social layers"),
     "frame_prefix": ("", "before names of frames and people: one for each of several cameras"),

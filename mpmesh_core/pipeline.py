@@ -31,7 +31,7 @@ from mpmesh_core.deadline import Deadline, Plan, nearest
 from mpmesh_core.depth import anchor_people
 from mpmesh_core.detect import Detector, nan_scores
 from mpmesh_core.device_line import DeviceLine, camera_key
-from mpmesh_core.engines import Engine, choose_backend
+from mpmesh_core.engines import CPU_ONLY, Engine, choose_backend
 from mpmesh_core.errors import DeviceError, NumericalError
 from mpmesh_core.parts import PartsLoader
 from mpmesh_core.people import to_people
@@ -170,8 +170,8 @@ class Pipeline:
         """
         self._clock.start()
         work = self._on_host if self._line is None else self._on_device
-        # ONNX Runtime has threads of its own; torch's own networks need torch's.
-        with one_thread() if self.backend == "onnxruntime" else nullcontext():
+        # ONNX Runtime and OpenVINO have threads of their own; torch's own networks need torch's.
+        with one_thread() if self.backend in CPU_ONLY else nullcontext():
             numbers, left_out = work(image, camera)
         people = self._checked(numbers)
         if depth is not None and people:

@@ -40,8 +40,8 @@ def build(
         bool,
         typer.Option(
             "--force",
-            help="Build TensorRT engines, or export for ONNX Runtime, even where they are kept;"
-            " torch keeps nothing.",
+            help="Build TensorRT engines, or export for ONNX Runtime and OpenVINO, even where they"
+            " are kept; torch keeps nothing.",
         ),
     ] = False,
 ) -> None:
@@ -49,7 +49,7 @@ def build(
 
     Example: mpmesh engine build --backend tensorrt --max-people 16
     """
-    from mpmesh_core.engines import choose_backend, load_engine
+    from mpmesh_core.engines import CPU_ONLY, choose_backend, load_engine
     from mpmesh_core.engines.onnx_cache import cached_onnx
     from mpmesh_core.networks import KINDS
     from mpmesh_core.weights import weights_path
@@ -65,7 +65,7 @@ def build(
             with _progress(name) as watch:
                 load_tensorrt(name, path, where, max_people, watch, force)
         else:
-            if force and chosen == "onnxruntime":
+            if force and chosen in CPU_ONLY:
                 cached_onnx(name, path, force=True)
             load_engine(name, path, chosen, where)
         typer.echo(f"{name}: ready for {chosen} on {where}")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from mpmesh_core.pipeline import Pipeline, PipelineConfig
     from mpmesh_core.sources import Source
 
-Backend = Annotated[str, typer.Option(help="auto, tensorrt, torch or onnxruntime.")]
+Backend = Annotated[str, typer.Option(help="auto, tensorrt, torch, onnxruntime or openvino.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 Variant = Annotated[str, typer.Option(help="Size of the networks: light or paper.")]
 Weights = Annotated[

@@ -20,7 +20,7 @@ class Engine(Protocol):
     name: str
     """Which network: detector, skeleton or refiner."""
     backend: str
-    """tensorrt, torch or onnxruntime."""
+    """tensorrt, torch, onnxruntime or openvino."""
     device: torch.device
     input_names: tuple[str, ...]
     output_names: tuple[str, ...]

@@ -1,14 +1,14 @@
 """engines.loading: where a network's backend is chosen, and nowhere else.
 
 `auto` takes TensorRT where there are a CUDA GPU and bindings that can be used, else torch where
-there is a CUDA GPU, else ONNX Runtime on the CPU.
+there is a CUDA GPU, else ONNX Runtime on the CPU. OpenVINO is taken only where it is named.
 """
 
 from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 
@@ -18,14 +18,17 @@ from mpmesh_core.errors import DeviceError, MissingPackageError, UsageError, Wei
 
 logger = logging.getLogger(__name__)
 
-Backend = Literal["auto", "tensorrt", "torch", "onnxruntime"]
+Backend = Literal["auto", "tensorrt", "torch", "onnxruntime", "openvino"]
+
+CPU_ONLY = ("onnxruntime", "openvino")
+"""Backends without a GPU here; they have CPU threads of their own."""
 
 
 def choose_backend(backend: Backend = "auto", device: str = "auto") -> tuple[str, torch.device]:
     """Decide what runs the networks.
 
     Args:
-        backend: one of auto, tensorrt, torch, onnxruntime.
+        backend: one of auto, tensorrt, torch, onnxruntime, openvino.
         device: auto, cpu, cuda or cuda:N.
 
     Returns:
@@ -35,17 +38,17 @@ def choose_backend(backend: Backend = "auto", device: str = "auto") -> tuple[str
         UsageError: an unknown backend or device, or a pair that does not go together.
         DeviceError: a GPU asked for where there is none.
     """
-    if backend not in ("auto", "tensorrt", "torch", "onnxruntime"):
+    if backend not in get_args(Backend):
         raise UsageError(
-            f"backend {backend!r} is unknown; choose auto, tensorrt, torch or onnxruntime"
+            f"backend {backend!r} is unknown; choose auto, tensorrt, torch, onnxruntime or openvino"
         )
     chosen = _choose_device(device, backend)
     if backend == "auto" and chosen.type == "cuda":
         return _best_on_cuda(), chosen
     if backend == "auto":
         return "onnxruntime", chosen
-    if backend == "onnxruntime" and chosen.type == "cuda":
-        raise UsageError("backend onnxruntime runs on the CPU here; use --device cpu or torch")
+    if backend in CPU_ONLY and chosen.type == "cuda":
+        raise UsageError(f"backend {backend} runs on the CPU here; use --device cpu or torch")
     return backend, chosen
 
 
@@ -60,7 +63,7 @@ def _best_on_cuda() -> str:
 
 def _choose_device(device: str, backend: str) -> torch.device:
     if device == "auto":
-        wants_gpu = backend != "onnxruntime" and torch.cuda.is_available()
+        wants_gpu = backend not in CPU_ONLY and torch.cuda.is_available()
         chosen = torch.device("cuda" if wants_gpu else "cpu")
     else:
         try:
@@ -97,7 +100,8 @@ def load_engine(
         backend: as `choose_backend` returned it.
         device: likewise.
         max_people: the largest batch, for backends that have to know it.
-        threads: CPU threads of ONNX Runtime, 0 for as many as there are cores.
+        threads: CPU threads of one run by ONNX Runtime or OpenVINO, 0 for as many as there are
+            cores.
 
     Raises:
         WeightsError, MissingFileError: an unusable checkpoint.
@@ -108,6 +112,12 @@ def load_engine(
         from mpmesh_core.engines.onnxruntime import open_network
 
         return open_cached(name, checkpoint, lambda path: open_network(name, path, threads))
+    if backend == "openvino":
+        from mpmesh_core.engines.onnx_cache import open_cached
+        from mpmesh_core.engines.openvino import OpenVinoEngine, import_openvino
+
+        import_openvino()  # told before anything is exported
+        return open_cached(name, checkpoint, lambda path: OpenVinoEngine(name, path, threads))
     if backend == "tensorrt":
         from mpmesh_core.engines.tensorrt_loading import load_tensorrt
 

@@ -13,10 +13,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from optional_backends import OPENVINO
 
 from mpmesh_core.ahead import MOST, cores, work_ahead
 from mpmesh_core.cli.options import frames_at_once
 from mpmesh_core.configuration import PipelineConfig
+from mpmesh_core.engines import Backend
 from mpmesh_core.errors import UsageError
 from mpmesh_core.pipeline import Looked, Pipeline
 from mpmesh_core.sources import Source
@@ -112,11 +114,12 @@ class TestHowMany:
 
 
 class TestSamePeople:
-    def test_as_one_frame_after_another(self) -> None:
+    @pytest.mark.parametrize("backend", ["auto", OPENVINO])
+    def test_as_one_frame_after_another(self, backend: Backend) -> None:
         """Three frames in the line at once give the people, identities and velocities of one."""
         scenes = list(demo_clip(frames=8, size=(320, 240)))
         camera = scenes[0].camera
-        config = PipelineConfig(device="cpu", second_look="off")
+        config = PipelineConfig(device="cpu", backend=backend, second_look="off")
 
         def people(at_once: int) -> list[list[Person]]:
             pipeline = Pipeline(config, at_once=at_once)

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 
-from mpmesh_core.engines import choose_backend, load_engine
+from mpmesh_core.engines import Backend, choose_backend, load_engine
 from mpmesh_core.engines.onnxruntime import OnnxRuntimeEngine
 from mpmesh_core.errors import DeviceError, MissingFileError, UsageError, WeightsError
 from mpmesh_core.networks.checkpoint import save_checkpoint
@@ -26,8 +27,18 @@ class TestChooseBackend:
     def test_auto_without_gpu(self) -> None:
         assert choose_backend() == ("onnxruntime", CPU)
 
+    @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+    def test_those_for_a_cpu_beside_a_gpu(
+        self, backend: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+        assert choose_backend(backend, "auto") == (backend, CPU)  # type: ignore[arg-type]
+        with pytest.raises(UsageError, match=f"backend {backend} runs on the CPU here"):
+            choose_backend(backend, "cuda")  # type: ignore[arg-type]
+
     @needs_no_gpu
-    @pytest.mark.parametrize("backend", ["auto", "torch"])
+    @pytest.mark.parametrize("backend", ["auto", "torch", "openvino"])
     def test_no_gpu(self, backend: str) -> None:
         with pytest.raises(DeviceError, match="torch sees no GPU"):
             choose_backend(backend, "cuda")  # type: ignore[arg-type]
@@ -36,6 +47,11 @@ class TestChooseBackend:
     def test_unknown_words_list_what_is_possible(self, backend: str, device: str) -> None:
         with pytest.raises(UsageError, match="unknown; choose"):
             choose_backend(backend, device)  # type: ignore[arg-type]
+
+    def test_every_backend_is_named(self) -> None:
+        with pytest.raises(UsageError) as told:
+            choose_backend("rocm")  # type: ignore[arg-type]
+        assert all(name in str(told.value) for name in get_args(Backend))
 
 
 class TestOnnxRuntimeEngine:

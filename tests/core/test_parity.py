@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from optional_backends import OPENVINO
 from torch import Tensor
 from typer.testing import CliRunner
 
@@ -36,6 +37,7 @@ SCENE = next(iter(demo_clip(frames=1)))
 PICTURES = [(SCENE.image, SCENE.camera)]
 
 
+BACKENDS = ["onnxruntime", OPENVINO]
 CPU = ("--backend", "onnxruntime", "--device", "cpu")
 
 
@@ -146,14 +148,18 @@ class TestCommand:
         monkeypatch.setenv("MPMESH_CACHE_DIR", str(cache))
         return lambda *words: CliRunner().invoke(app, list(words))
 
-    def test_build(self, call: Callable) -> None:
-        done = call("build", *CPU)
+    @pytest.mark.parametrize("backend", BACKENDS)
+    def test_build(self, call: Callable, backend: str) -> None:
+        done = call("build", "--backend", backend)
         assert done.exit_code == 0
         for name in ("detector", "skeleton", "refiner"):
-            assert f"{name}: ready for onnxruntime on cpu" in done.output
+            assert f"{name}: ready for {backend} on cpu" in done.output
 
-    def test_build_what_is_there(self, call: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
-        call("build", *CPU)
+    @pytest.mark.parametrize("backend", BACKENDS)
+    def test_build_what_is_there(
+        self, call: Callable, backend: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        call("build", "--backend", backend)
         exported: list[Path] = []
         export = onnx_cache.export_onnx
 
@@ -162,9 +168,9 @@ class TestCommand:
             return export(network, path, **options)
 
         monkeypatch.setattr(onnx_cache, "export_onnx", counted)
-        assert call("build", *CPU).exit_code == 0
+        assert call("build", "--backend", backend).exit_code == 0
         assert not exported
-        assert call("build", "--force", *CPU).exit_code == 0
+        assert call("build", "--force", "--backend", backend).exit_code == 0
         assert len(exported) == 3
 
     def test_build_for_torch(self, call: Callable) -> None:
@@ -192,8 +198,9 @@ class TestCommand:
         assert "other.plan: not usable, its file is not an engine" in listed
         assert "spoiled.plan: not usable, its file is damaged" in listed
 
-    def test_check(self, call: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
-        words = ("check", "--frames", "1", *CPU)
+    @pytest.mark.parametrize("backend", BACKENDS)
+    def test_check(self, call: Callable, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        words = ("check", "--frames", "1", "--backend", backend)
         assert call(*words).exit_code == 0
         monkeypatch.setattr(parity, "LIMITS", dict.fromkeys(LIMITS, -1.0))
         failed = call(*words)

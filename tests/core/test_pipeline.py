@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from optional_backends import OPENVINO
 from pydantic import ValidationError
 from torch import Tensor
 
@@ -54,9 +55,9 @@ def pipeline() -> Pipeline:
     return Pipeline(PipelineConfig(device="cpu", backend="onnxruntime", track=False))
 
 
-@pytest.fixture(scope="module")
-def unrefined() -> Pipeline:
-    config = PipelineConfig(device="cpu", backend="onnxruntime", track=False, refine=False)
+@pytest.fixture(scope="module", params=["onnxruntime", OPENVINO])
+def unrefined(request: pytest.FixtureRequest) -> Pipeline:
+    config = PipelineConfig(device="cpu", backend=request.param, track=False, refine=False)
     return Pipeline(config)
 
 
@@ -240,12 +241,12 @@ class TestSmoothing:
 
 
 class TestThreads:
-    def test_torch_has_one_beside_onnxruntime_and_all_of_them_afterwards(
-        self, pipeline: Pipeline, picture: Array, monkeypatch: pytest.MonkeyPatch
+    def test_torch_has_one_beside_other_backends_and_all_of_them_afterwards(
+        self, unrefined: Pipeline, picture: Array, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         seen = []
         solve = pose.solve_pose
-        monkeypatch.setattr(pipeline, "detector", GivenBoxes(boxes(1)))
+        monkeypatch.setattr(unrefined, "detector", GivenBoxes(boxes(1)))
         monkeypatch.setattr(
             pose,
             "solve_pose",
@@ -253,7 +254,7 @@ class TestThreads:
         )
         before = torch.get_num_threads()
         torch.set_num_threads(2)
-        pipeline(picture, CAMERA)
+        unrefined(picture, CAMERA)
         assert (seen, torch.get_num_threads()) == ([1], 2)
         torch.set_num_threads(before)
 

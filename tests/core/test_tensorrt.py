@@ -18,6 +18,7 @@ import onnx
 import pytest
 import tensorrt_stand_in as stand_in
 import torch
+from optional_backends import OPENVINO
 from typer.testing import CliRunner
 
 from mpmesh_core import cli, steps
@@ -167,7 +168,7 @@ class TestLoading:
         assert "built for max_people 2, this is 5" in said[-1]
         assert len(list(tensorrt.rglob("*.plan"))) == 1
 
-    @pytest.mark.parametrize("backend", ["tensorrt", "onnxruntime"])
+    @pytest.mark.parametrize("backend", ["tensorrt", "onnxruntime", OPENVINO])
     @pytest.mark.parametrize("spoil", ["damaged", "foreign"])
     def test_an_onnx_file_that_does_not_serve_is_exported_anew(
         self,

@@ -75,7 +75,13 @@ class TestParameterRows:
     def test_ranges_and_choices(self):
         assert (ROWS["max_people"].low, ROWS["max_people"].high) == (1, 256)
         assert (ROWS["score_threshold"].low, ROWS["score_threshold"].high) == (-1, 1)
-        assert ROWS["backend"].choices == ("auto", "tensorrt", "torch", "onnxruntime")
+        assert ROWS["backend"].choices == (
+            "auto",
+            "tensorrt",
+            "torch",
+            "onnxruntime",
+            "openvino",
+        )
 
     def test_types_are_those_of_ros_parameters(self):
         assert {type(row.default) for row in ROWS.values()} <= {bool, int, float, str}
