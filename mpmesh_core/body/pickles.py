@@ -8,22 +8,26 @@ Only the classes that such a file needs are let through; anything else is refuse
 from __future__ import annotations
 
 import pickle
-import zipfile
-import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from mpmesh_core.errors import WeightsError
+from mpmesh_core.errors import WeightsError, first_line
 
 _ALLOWED = {
     ("numpy", "ndarray"),
     ("numpy", "dtype"),
     ("collections", "OrderedDict"),
     ("_codecs", "encode"),
+    # By the names of Python 2, in which SMPL's files were written, and of Python 3.
+    ("copy_reg", "_reconstructor"),
     ("copyreg", "_reconstructor"),
+    ("__builtin__", "object"),
     ("builtins", "object"),
+    ("__builtin__", "set"),  # chumpy keeps the names of changed terms beside its arrays
+    ("builtins", "set"),
 }
 # numpy.core was renamed in NumPy 2: its helpers are taken from NumPy's own pickles instead.
 _NUMPY = {
@@ -67,15 +71,16 @@ class _Unpickler(pickle.Unpickler):
         raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no SMPL file needs")
 
 
-def load_smpl_pickle(path: Path) -> dict[str, Any]:
-    """Read an SMPL .pkl.
+def load_smpl_pickle(path: Path, keys: Iterable[str]) -> dict[str, Any]:
+    """Read these keys of an SMPL .pkl, as far as it has them; what else it holds does not matter.
 
     Raises:
         WeightsError: not a pickle, or one that holds more than arrays.
     """
     with path.open("rb") as file:
         try:
-            return read_arrays(file)
+            content = _load(file)
+            return {key: _evaluated(content[key]) for key in keys if key in content}
         except pickle.UnpicklingError as error:
             raise WeightsError(f"{path} is not a readable SMPL .pkl: {error}") from error
 
@@ -86,13 +91,28 @@ def read_arrays(file: BinaryIO) -> dict[str, Any]:
     Raises:
         UnpicklingError: not a pickle, no dict, or one that holds more than arrays.
     """
+    return {key: _evaluated(value) for key, value in _load(file).items()}
+
+
+def _load(file: BinaryIO) -> dict[str, Any]:
     try:
         content = _Unpickler(file, encoding="latin1").load()
-    except (EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError, ImportError,
-            MemoryError, OverflowError, zlib.error, zipfile.BadZipFile) as error:  # fmt: skip
-        raise pickle.UnpicklingError(f"the file is damaged ({error})") from error
+    except pickle.UnpicklingError:
+        raise
+    except Exception as error:  # damaged pickles make their classes raise almost anything
+        raise pickle.UnpicklingError(f"the file is damaged ({first_line(error)})") from error
     if not isinstance(content, dict):
         raise pickle.UnpicklingError(f"it holds a {type(content).__name__}, not a dict")
-    return {
-        key: value.array() if isinstance(value, _Ch) else value for key, value in content.items()
-    }
+    return content
+
+
+def _evaluated(value: Any) -> Any:
+    if not isinstance(value, _Ch):
+        return value
+    try:
+        return value.array()
+    except pickle.UnpicklingError:
+        raise
+    except Exception as error:
+        reason = f"a damaged chumpy array ({first_line(error)})"
+        raise pickle.UnpicklingError(reason) from error
