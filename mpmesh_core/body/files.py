@@ -178,7 +178,7 @@ def _array(raw: dict[str, Any], path: Path, key: str, dtype: type[np.generic]) -
     try:
         with np.errstate(invalid="raise"):
             value = _dense(value) if hasattr(value, "toarray") else np.asarray(value)
-            return np.ascontiguousarray(value.astype(dtype))
+            return np.ascontiguousarray(value.astype(dtype, copy=False))
     except Exception as error:  # whatever a damaged file put there
         reason = f"{type(error).__name__}: {first_line(error)}"
         raise WeightsError(f"{path}: '{key}' is no array of numbers ({reason})") from error
@@ -186,12 +186,17 @@ def _array(raw: dict[str, Any], path: Path, key: str, dtype: type[np.generic]) -
 
 def _dense(matrix: Any) -> Array:
     """A SciPy matrix as an array. SciPy trusts the indices, a damaged file would crash Python."""
+    array = np.zeros(matrix.shape)
     if matrix.format == "coo":
-        array = np.zeros(matrix.shape)
-        np.add.at(array, (matrix.row, matrix.col), matrix.data)
-        return array
-    matrix.check_format(full_check=True)
-    return matrix.toarray()
+        at = matrix.row, matrix.col
+    else:
+        counts = np.diff(matrix.indptr.astype(np.int64))
+        if counts.sum() != len(matrix.indices):
+            raise ValueError("its index pointers don't fit")
+        lines = np.repeat(np.arange(len(counts)), counts)
+        at = (lines, matrix.indices) if matrix.format == "csr" else (matrix.indices, lines)
+    np.add.at(array, at, matrix.data)
+    return array
 
 
 def _fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:

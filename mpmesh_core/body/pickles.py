@@ -17,8 +17,6 @@ import numpy as np
 from mpmesh_core.errors import WeightsError, first_line
 
 _ALLOWED = {
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
     ("collections", "OrderedDict"),
     ("_codecs", "encode"),
     # By the names of Python 2, in which SMPL's files were written, and of Python 3.
@@ -29,13 +27,48 @@ _ALLOWED = {
     ("__builtin__", "set"),  # chumpy keeps the names of changed terms beside its arrays
     ("builtins", "set"),
 }
-# numpy.core was renamed in NumPy 2: its helpers are taken from NumPy's own pickles instead.
-_NUMPY = {
-    "_reconstruct": np.empty(0).__reduce__()[0],
-    "scalar": np.float64(0).__reduce__()[0],
-    "_frombuffer": np.empty(0).__reduce_ex__(5)[0],
-}
 _SPARSE = {"csc_matrix", "csr_matrix", "coo_matrix", "csc_array", "csr_array", "coo_array"}
+
+
+class _Type:
+    """Stands in for a NumPy type, which would take any state that a file gives it and crash."""
+
+    def __init__(self, name: str, *_: Any) -> None:
+        self.dtype = np.dtype(name)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.dtype = self.dtype.newbyteorder(state[1])
+
+
+class _Array(np.ndarray):
+    """An array whose state comes from a file."""
+
+    def __setstate__(self, state: Any) -> None:
+        version, shape, kind, fortran, content = state
+        super().__setstate__((version, shape, kind.dtype, fortran, content))
+
+
+def _new_array(*_: Any) -> _Array:
+    return np.empty(0).view(_Array)  # its state follows
+
+
+def _scalar(kind: _Type, raw: bytes | str) -> Any:
+    raw = raw.encode("latin1") if isinstance(raw, str) else raw  # by Python 2
+    return np.frombuffer(raw, kind.dtype)[0]
+
+
+def _from_buffer(raw: bytes, kind: _Type, shape: tuple[int, ...], order: Any) -> Any:
+    return np.frombuffer(raw, kind.dtype).reshape(shape, order=order)
+
+
+# By the last part of their names: numpy.core was renamed in NumPy 2.
+_NUMPY = {
+    "ndarray": np.ndarray,
+    "dtype": _Type,
+    "_reconstruct": _new_array,
+    "scalar": _scalar,
+    "_frombuffer": _from_buffer,
+}
 
 
 class _Ch:
@@ -64,7 +97,7 @@ class _Unpickler(pickle.Unpickler):
             import scipy.sparse
 
             return getattr(scipy.sparse, name)
-        if module.startswith(("numpy.core.", "numpy._core.")) and name in _NUMPY:
+        if module.split(".")[0] == "numpy" and name in _NUMPY:
             return _NUMPY[name]
         if (module, name) in _ALLOWED:
             return super().find_class(module, name)
@@ -97,8 +130,8 @@ def read_arrays(file: BinaryIO) -> dict[str, Any]:
 def _load(file: BinaryIO) -> dict[str, Any]:
     try:
         content = _Unpickler(file, encoding="latin1").load()
-    except pickle.UnpicklingError:
-        raise
+    except pickle.UnpicklingError as error:
+        raise pickle.UnpicklingError(first_line(error)) from error
     except Exception as error:  # damaged pickles make their classes raise almost anything
         raise pickle.UnpicklingError(f"the file is damaged ({first_line(error)})") from error
     if not isinstance(content, dict):

@@ -154,6 +154,24 @@ class TestPickle:
             read_body_file(path)
         assert "\n" not in str(caught.value)
 
+    def test_state_of_a_type_is_not_trusted(self, tmp_path: Path) -> None:
+        """An array of numbers that says it holds objects would be read as their addresses."""
+        content = pickle.dumps({**smpl_content(), "J_regressor": np.ones((24, 97))}, protocol=2)
+        flags = (
+            b"J\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00t",
+            b"J\xff\xff\xff\xffJ\xff\xff\xff\xffK\x3ft",
+        )
+        assert flags[0] in content
+        (tmp_path / "x.pkl").write_bytes(content.replace(*flags))
+        arrays = read_body_file(tmp_path / "x.pkl")
+        np.testing.assert_array_equal(arrays.v_template, smpl_content()["v_template"])
+
+    def test_one_line(self, tmp_path: Path) -> None:
+        (tmp_path / "x.pkl").write_bytes(b"\x80\x02NQ.")  # asks for a persistent object
+        with pytest.raises(WeightsError, match="persistent") as caught:
+            read_body_file(tmp_path / "x.pkl")
+        assert "\n" not in str(caught.value)
+
     def test_unknown_encoding(self, tmp_path: Path) -> None:
         content = pickle.dumps(smpl_content(), protocol=2).replace(b"latin1", b"nowhr1")
         (tmp_path / "x.pkl").write_bytes(content)
