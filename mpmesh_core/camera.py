@@ -39,7 +39,8 @@ class Camera:
     Attributes:
         K: (3, 3) float64 [px]. `u = K (x/z, y/z, 1)` for a lens without distortion.
         D: (n,) float64 coefficients in ROS order: 0 for `none`, 4 or 5 for `plumb_bob`, 8 for
-            `rational_polynomial`, 4 for `equidistant`.
+            `rational_polynomial`, 4 for `equidistant`. Zeros after those are dropped: OpenCV gives
+            14 coefficients for the rational model.
         model: `none`, `plumb_bob`, `rational_polynomial` or `equidistant`.
         width, height: image size [px].
 
@@ -62,6 +63,9 @@ class Camera:
         model = _ALIASES.get(self.model, self.model)
         if not D.any() and model in ("none", "plumb_bob", "rational_polynomial"):
             model, D = "none", np.zeros(0)
+        most = max(_COUNTS.get(model, (0,)))
+        if not D[most:].any():
+            D = D[:most]
         _check(K, D, model, self.width, self.height)
         for array in (K, D):
             array.flags.writeable = False
@@ -186,7 +190,7 @@ class Camera:
 
 def _tensor(value: Array | Tensor) -> Tensor:
     if isinstance(value, Tensor):
-        return value
+        return value if value.is_floating_point() else value.float()
     return torch.as_tensor(np.array(value, dtype=np.float64))
 
 

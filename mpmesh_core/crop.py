@@ -28,6 +28,7 @@ from mpmesh_core.errors import ShapeError
 Array = np.ndarray
 
 _WIDEST = 3.0  # tan of the widest half angle that a crop may see: 71.6 degrees
+_FARTHEST_BOX = 1e9  # [px]; corners farther off are no box, and their squares would overflow
 _SMALLEST_BOX = 2.0  # [px]; smaller boxes, also empty ones, are taken as this large
 _SHARPNESS = 0.3  # [levels] sharper than the nearest: least error to exact area averages
 _FAR = 3e4  # [px], outside any image
@@ -44,8 +45,8 @@ class CropCameras:
         K: (N, 3, 3) float32 [crop px].
         R_crop_cam: (N, 3, 3) float32, camera frame to crop frame.
         size: width and height of every crop [px].
-        ok: (N,) bool, False where the box was not finite; such a crop looks straight ahead at
-            the whole image and its picture is black.
+        ok: (N,) bool, False where the box was not finite or beyond 1e9 px; such a crop looks
+            straight ahead at the whole image and its picture is black.
     """
 
     K: Tensor
@@ -87,8 +88,11 @@ def look_at(
         Cameras on the boxes' device, computed in float64.
     """
     check_shapes(boxes_px=(boxes_px, ("N", 4)))
-    boxes = torch.as_tensor(boxes_px).to(torch.float64)
-    ok = torch.isfinite(boxes).all(-1)
+    if isinstance(boxes_px, Tensor):
+        boxes = boxes_px.to(torch.float64)
+    else:  # a copy: torch takes neither strides below zero nor the other byte order
+        boxes = torch.from_numpy(np.array(boxes_px, np.float64))
+    ok = (boxes.abs() <= _FARTHEST_BOX).all(-1)  # not so for NaN
     sides = (0.0, 0.0, camera.width - 1.0, camera.height - 1.0)
     whole = constant(sides, boxes.dtype, boxes.device)
     boxes = torch.where(ok[:, None], boxes, whole)

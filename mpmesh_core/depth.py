@@ -35,12 +35,19 @@ def anchor_to_depth(body: BodyModel, bodies: Bodies, depth: Array, camera: Camer
     Args:
         body: the body model they are parameters of.
         bodies: N people.
-        depth: (H, W) [m] along the optical axis; 0, NaN or inf where nothing was measured.
+        depth: (H, W) floating point [m] along the optical axis; 0, NaN or inf where nothing was
+            measured.
         camera: of the picture and the depth image.
 
     Raises:
-        InputError: a depth image of another size than the picture.
+        InputError: a depth image of another size than the picture, or of whole numbers, which
+            are millimetres as a rule.
     """
+    if not np.issubdtype(depth.dtype, np.floating):
+        raise InputError(
+            f"a depth image must be floating point metres, got {depth.dtype}: divide millimetres "
+            "by 1000.0"
+        )
     if depth.shape != (camera.height, camera.width):
         raise InputError(
             f"the depth image is {depth.shape[1]}x{depth.shape[0]}, the picture is "
@@ -68,6 +75,8 @@ def anchor_people(
 
     Args, errors: as for `anchor_to_depth`.
     """
+    if not people:
+        return []
     device = body.faces.device
     rotvecs = np.stack([np.append(p.global_orient, p.body_pose) for p in people])
     rotations = roma.rotvec_to_rotmat(torch.from_numpy(rotvecs).to(device).unflatten(1, (24, 3)))

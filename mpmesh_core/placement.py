@@ -157,7 +157,9 @@ def inside_field_of_view(points_px: Tensor, size: int = 256) -> Tensor:
     return ((points_px - (size - 1) / 2).abs() <= size * FIELD_OF_VIEW).all(-1)
 
 
-def fit_residual(points: Tensor, points_px: Tensor, weight: Tensor, K: Tensor) -> Tensor:
+def fit_residual(
+    points: Tensor, points_px: Tensor, weight: Tensor, K: Tensor, size: int = 256
+) -> Tensor:
     """How far placed points are from where the image shows them.
 
     Args:
@@ -165,12 +167,13 @@ def fit_residual(points: Tensor, points_px: Tensor, weight: Tensor, K: Tensor) -
         points_px: (..., J, 2) [crop px].
         weight: (..., J); points outside the field of view don't count.
         K: (..., 3, 3) [crop px].
+        size: of the crop [px].
 
     Returns:
         (...) weighted RMS distance on the plane z = 1 m; times a focal length that is [px]. NaN
         where no point counts.
     """
-    weight = weight * inside_field_of_view(points_px)
+    weight = weight * inside_field_of_view(points_px, size)
     off = points[..., :2] / points[..., 2:] - _normalised(points_px, K)
     return ((weight * off.square().sum(-1)).sum(-1) / weight.sum(-1)).sqrt()
 

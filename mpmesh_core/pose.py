@@ -89,7 +89,7 @@ def stand(
     seen = skeletons.points2d, point_weights(skeletons, crops.size), crops.K
     size = relative_size(skeletons.points3d, posed, skeletons.confidence)
     placement = place(relative * size**SHRINKS, *seen, NOISE, crops.size)
-    residual = focal * fit_residual(relative + placement.root[:, None], *seen)
+    residual = focal * fit_residual(relative + placement.root[:, None], *seen, crops.size)
     to_camera = crops.R_crop_cam.transpose(-1, -2)
     in_camera = torch.cat([to_camera @ rotations[:, 0], rotations[:, 1:].flatten(1, 2)], dim=1)
     rotations = in_camera.unflatten(1, (24, 3))

@@ -227,7 +227,7 @@ def _rebuilt(
     pelvis = torch.cat((signals.ray * depth, depth), dim=-1)
     transl = pelvis - body.rest_joints(signals.betas)[:, 0]
     parameters = (signals.rotation, signals.betas, transl)
-    meshes = all(person.vertices is not None for person in people)
+    meshes = any(person.vertices is not None for person in people)
     posed = body(*parameters, vertices=meshes)
     rotvec = roma.rotmat_to_rotvec(signals.rotation)
     fields = {
@@ -240,10 +240,13 @@ def _rebuilt(
         "coco_2d": camera.project(body.keypoints(*parameters, "coco17")),
         "h36m": body.keypoints(*parameters, "h36m17"),
     }
-    if meshes:
-        fields["vertices"] = posed.vertices
     arrays = {name: value.cpu().numpy() for name, value in fields.items()}
+    vertices = None if posed.vertices is None else posed.vertices.cpu().numpy()
     return [
-        replace(person, **{name: values[i] for name, values in arrays.items()})
+        replace(
+            person,
+            vertices=None if vertices is None or person.vertices is None else vertices[i],
+            **{name: values[i] for name, values in arrays.items()},
+        )
         for i, person in enumerate(people)
     ]

@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import json
 import os
-import zipfile
-import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from mpmesh_core.body.pickles import load_smpl_pickle
-from mpmesh_core.errors import MissingFileError, UsageError, WeightsError, refusing
+from mpmesh_core.errors import MissingFileError, UsageError, WeightsError, first_line, refusing
 from mpmesh_core.joints import SMPL_PARENTS
 from mpmesh_core.types import Array
 
@@ -118,16 +116,13 @@ def read_body_file(path: Path) -> BodyArrays:
     """
     if not path.is_file():
         raise MissingFileError(f"no body file {path}")
-    raw = load_smpl_pickle(path) if path.suffix == ".pkl" else _load_npz(path)
+    pickled = path.suffix.lower() == ".pkl"
+    raw = load_smpl_pickle(path, KEYS) if pickled else _load_npz(path)
     metadata = _metadata(raw, path)
     template = _floats(raw, path, "v_template", (-1, 3))
     count = len(template)
+    _check_tree(raw, path)  # before other shapes, which would not say that it is another model
     regressor = _floats(raw, path, "J_regressor", (24, count))
-    _check_tree(raw, path)
-    faces = _integers(raw, path, "f")
-    triangles = faces.ndim == 2 and faces.shape[1] == 3 and faces.size > 0
-    if not triangles or faces.min() < 0 or faces.max() >= count:
-        raise WeightsError(f"{path}: f must hold (F, 3) indices of its {count} vertices")
     return BodyArrays(
         name=str(metadata.get("name", path.stem)),
         v_template=template,
@@ -135,9 +130,9 @@ def read_body_file(path: Path) -> BodyArrays:
         weights=_floats(raw, path, "weights", (count, 24)),
         J_regressor=regressor,
         tip_regressor=_tips(raw, path, count),
-        faces=faces,
+        faces=_vertex_indices(raw, path, "f", (-1, 3), count),
         posedirs=_pose_correctives(raw, path, count),
-        mirror=_integers(raw, path, "mirror") if "mirror" in raw else None,
+        mirror=_mirror(raw, path, count),
         keypoint_regressors=_keypoint_regressors(raw, path, regressor),
         licence=str(metadata.get("licence", "the SMPL licence of the file's owner")),
         metadata=metadata,
@@ -161,8 +156,10 @@ def _load_npz(path: Path) -> dict[str, Any]:
     try:
         with np.load(path, allow_pickle=False) as file:
             return {key: file[key] for key in KEYS if key in file.files}
-    except (OSError, ValueError, TypeError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except Exception as error:  # damaged archives make the libraries raise almost anything
         reason = type(error).__name__  # numpy's words advise to load it unsafely
+        if "pickle" in str(error):
+            reason = "it holds Python objects; save J_regressor.toarray(), or give SMPL's own .pkl"
         raise WeightsError(f"{path} is not a readable .npz body file ({reason})") from error
 
 
@@ -174,32 +171,65 @@ def _metadata(raw: dict[str, Any], path: Path) -> dict[str, Any]:
     return metadata if isinstance(metadata, dict) else {}
 
 
-def _array(raw: dict[str, Any], path: Path, key: str) -> Any:
+def _array(raw: dict[str, Any], path: Path, key: str, dtype: type[np.generic]) -> Array:
     if key not in raw:
         raise WeightsError(f"{path} is not an SMPL-format body file: it has no '{key}'")
     value = raw[key]
-    return value.toarray() if hasattr(value, "toarray") else np.asarray(value)
+    try:
+        with np.errstate(invalid="raise"):
+            value = _dense(value) if hasattr(value, "toarray") else np.asarray(value)
+            return np.ascontiguousarray(value.astype(dtype, copy=False))
+    except Exception as error:  # whatever a damaged file put there
+        reason = f"{type(error).__name__}: {first_line(error)}"
+        raise WeightsError(f"{path}: '{key}' is no array of numbers ({reason})") from error
+
+
+def _dense(matrix: Any) -> Array:
+    """A SciPy matrix as an array. SciPy trusts the indices, a damaged file would crash Python."""
+    array = np.zeros(matrix.shape)
+    if matrix.format == "coo":
+        at = matrix.row, matrix.col
+    else:
+        counts = np.diff(matrix.indptr.astype(np.int64))
+        if counts.sum() != len(matrix.indices):
+            raise ValueError("its index pointers don't fit")
+        lines = np.repeat(np.arange(len(counts)), counts)
+        at = (lines, matrix.indices) if matrix.format == "csr" else (matrix.indices, lines)
+    np.add.at(array, at, matrix.data)
+    return array
+
+
+def _fits(shape: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    """Whether a shape is the wanted one, in which -1 stands for any number."""
+    return len(shape) == len(wanted) and all(n in (-1, have) for n, have in zip(wanted, shape))
 
 
 def _floats(raw: dict[str, Any], path: Path, key: str, shape: tuple[int, ...]) -> Array:
-    value = _array(raw, path, key)
-    fits = value.ndim == len(shape) and all(
-        want in (-1, have) for want, have in zip(shape, value.shape)
-    )
-    if not fits:
+    value = _array(raw, path, key, np.float64)
+    if not _fits(value.shape, shape):
         raise WeightsError(f"{path}: '{key}' must have shape {shape}, got {value.shape}")
-    value = np.ascontiguousarray(value, dtype=np.float64)
     if not np.isfinite(value).all():
         raise WeightsError(f"{path}: '{key}' holds NaN or infinity, the file is damaged")
     return value
 
 
-def _integers(raw: dict[str, Any], path: Path, key: str) -> Array:
-    return np.ascontiguousarray(_array(raw, path, key)).astype(np.int64)
+def _vertex_indices(
+    raw: dict[str, Any], path: Path, key: str, shape: tuple[int, ...], count: int
+) -> Array:
+    value = _array(raw, path, key, np.int64)
+    fits = _fits(value.shape, shape) and value.size > 0
+    if not fits or value.min() < 0 or value.max() >= count:
+        text = str(shape).replace("-1", "F")
+        raise WeightsError(f"{path}: {key} must hold {text} indices of its {count} vertices")
+    return value
+
+
+def _mirror(raw: dict[str, Any], path: Path, count: int) -> Array | None:
+    return _vertex_indices(raw, path, "mirror", (count,), count) if "mirror" in raw else None
 
 
 def _check_tree(raw: dict[str, Any], path: Path) -> None:
-    table = _integers(raw, path, "kintree_table")
+    table = _array(raw, path, "kintree_table", np.int64)
     parents = table[0] if table.ndim == 2 else table
     if tuple(parents[1:]) != SMPL_PARENTS[1:]:
         raise WeightsError(
@@ -214,9 +244,10 @@ def _shape_components(shapedirs: Array) -> Array:
 
 
 def _pose_correctives(raw: dict[str, Any], path: Path, count: int) -> Array | None:
-    if "posedirs" not in raw or not np.any(raw["posedirs"]):
+    if "posedirs" not in raw:
         return None
-    return _floats(raw, path, "posedirs", (count, 3, 207))
+    posedirs = _floats(raw, path, "posedirs", (count, 3, 207))
+    return posedirs if posedirs.any() else None
 
 
 def _tips(raw: dict[str, Any], path: Path, count: int) -> Array:

@@ -8,30 +8,67 @@ Only the classes that such a file needs are let through; anything else is refuse
 from __future__ import annotations
 
 import pickle
-import zipfile
-import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from mpmesh_core.errors import WeightsError
+from mpmesh_core.errors import WeightsError, first_line
 
 _ALLOWED = {
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
     ("collections", "OrderedDict"),
     ("_codecs", "encode"),
+    # By the names of Python 2, in which SMPL's files were written, and of Python 3.
+    ("copy_reg", "_reconstructor"),
     ("copyreg", "_reconstructor"),
+    ("__builtin__", "object"),
     ("builtins", "object"),
-}
-# numpy.core was renamed in NumPy 2: its helpers are taken from NumPy's own pickles instead.
-_NUMPY = {
-    "_reconstruct": np.empty(0).__reduce__()[0],
-    "scalar": np.float64(0).__reduce__()[0],
-    "_frombuffer": np.empty(0).__reduce_ex__(5)[0],
+    ("__builtin__", "set"),  # chumpy keeps the names of changed terms beside its arrays
+    ("builtins", "set"),
 }
 _SPARSE = {"csc_matrix", "csr_matrix", "coo_matrix", "csc_array", "csr_array", "coo_array"}
+
+
+class _Type:
+    """Stands in for a NumPy type, which would take any state that a file gives it and crash."""
+
+    def __init__(self, name: str, *_: Any) -> None:
+        self.dtype = np.dtype(name)
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        self.dtype = self.dtype.newbyteorder(state[1])
+
+
+class _Array(np.ndarray):
+    """An array whose state comes from a file."""
+
+    def __setstate__(self, state: Any) -> None:
+        version, shape, kind, fortran, content = state
+        super().__setstate__((version, shape, kind.dtype, fortran, content))
+
+
+def _new_array(*_: Any) -> _Array:
+    return np.empty(0).view(_Array)  # its state follows
+
+
+def _scalar(kind: _Type, raw: bytes | str) -> Any:
+    raw = raw.encode("latin1") if isinstance(raw, str) else raw  # by Python 2
+    return np.frombuffer(raw, kind.dtype)[0]
+
+
+def _from_buffer(raw: bytes, kind: _Type, shape: tuple[int, ...], order: Any) -> Any:
+    return np.frombuffer(raw, kind.dtype).reshape(shape, order=order)
+
+
+# By the last part of their names: numpy.core was renamed in NumPy 2.
+_NUMPY = {
+    "ndarray": np.ndarray,
+    "dtype": _Type,
+    "_reconstruct": _new_array,
+    "scalar": _scalar,
+    "_frombuffer": _from_buffer,
+}
 
 
 class _Ch:
@@ -60,22 +97,23 @@ class _Unpickler(pickle.Unpickler):
             import scipy.sparse
 
             return getattr(scipy.sparse, name)
-        if module.startswith(("numpy.core.", "numpy._core.")) and name in _NUMPY:
+        if module.split(".")[0] == "numpy" and name in _NUMPY:
             return _NUMPY[name]
         if (module, name) in _ALLOWED:
             return super().find_class(module, name)
         raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no SMPL file needs")
 
 
-def load_smpl_pickle(path: Path) -> dict[str, Any]:
-    """Read an SMPL .pkl.
+def load_smpl_pickle(path: Path, keys: Iterable[str]) -> dict[str, Any]:
+    """Read these keys of an SMPL .pkl, as far as it has them; what else it holds does not matter.
 
     Raises:
         WeightsError: not a pickle, or one that holds more than arrays.
     """
     with path.open("rb") as file:
         try:
-            return read_arrays(file)
+            content = _load(file)
+            return {key: _evaluated(content[key]) for key in keys if key in content}
         except pickle.UnpicklingError as error:
             raise WeightsError(f"{path} is not a readable SMPL .pkl: {error}") from error
 
@@ -86,13 +124,28 @@ def read_arrays(file: BinaryIO) -> dict[str, Any]:
     Raises:
         UnpicklingError: not a pickle, no dict, or one that holds more than arrays.
     """
+    return {key: _evaluated(value) for key, value in _load(file).items()}
+
+
+def _load(file: BinaryIO) -> dict[str, Any]:
     try:
         content = _Unpickler(file, encoding="latin1").load()
-    except (EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError, ImportError,
-            MemoryError, OverflowError, zlib.error, zipfile.BadZipFile) as error:  # fmt: skip
-        raise pickle.UnpicklingError(f"the file is damaged ({error})") from error
+    except pickle.UnpicklingError as error:
+        raise pickle.UnpicklingError(first_line(error)) from error
+    except Exception as error:  # damaged pickles make their classes raise almost anything
+        raise pickle.UnpicklingError(f"the file is damaged ({first_line(error)})") from error
     if not isinstance(content, dict):
         raise pickle.UnpicklingError(f"it holds a {type(content).__name__}, not a dict")
-    return {
-        key: value.array() if isinstance(value, _Ch) else value for key, value in content.items()
-    }
+    return content
+
+
+def _evaluated(value: Any) -> Any:
+    if not isinstance(value, _Ch):
+        return value
+    try:
+        return value.array()
+    except pickle.UnpicklingError:
+        raise
+    except Exception as error:
+        reason = f"a damaged chumpy array ({first_line(error)})"
+        raise pickle.UnpicklingError(reason) from error

@@ -12,11 +12,18 @@ import numpy as np
 import pytest
 from body_samples import dense, smpl_content
 from real_samples import needs_samples
+from scipy.sparse import csc_matrix
 
 from mpmesh_core.body import find_body_file, load_body, read_body_file
 from mpmesh_core.body.files import H36M_FILE, OPEN_BODY, SMPL_TIPS
 from mpmesh_core.errors import InputError, MissingFileError, MPMeshError, UsageError, WeightsError
 from mpmesh_core.joints import H36M_JOINTS
+
+SMPL_H = {
+    "kintree_table": np.array([(2**32 - 1, *range(51)), range(52)], np.uint32),
+    "J_regressor": np.zeros((52, 97)),
+    "weights": np.zeros((97, 52)),
+}
 
 
 @pytest.fixture
@@ -26,18 +33,22 @@ def npz(tmp_path: Path) -> Path:
     return path
 
 
-def write_chumpy_pickle(path: Path, content: dict) -> None:
-    """Pickle as SMPL's own files are: some arrays inside chumpy objects, protocol 2."""
+def write_chumpy_pickle(path: Path, content: dict, protocol: int = 2) -> None:
+    """Pickle as SMPL's own files are: some arrays inside chumpy objects, by Python 2's names."""
     module = types.ModuleType("chumpy.ch")
     ch = type("Ch", (), {"__module__": "chumpy.ch"})
-    module.Ch = ch  # type: ignore[attr-defined]
+    product = type("MatVecMult", (), {"__module__": "chumpy.ch"})
+    module.Ch, module.MatVecMult = ch, product  # type: ignore[attr-defined]
     sys.modules["chumpy"], sys.modules["chumpy.ch"] = types.ModuleType("chumpy"), module
     try:
         wrapped = dict(content)
         for key in ("v_template", "shapedirs"):
             wrapped[key] = ch()
             wrapped[key].x = content[key]
-        path.write_bytes(pickle.dumps(wrapped, protocol=2))
+            wrapped[key]._dirty_vars = set()  # as chumpy's own state has it
+        wrapped["J"] = product()  # an expression that nobody needs
+        wrapped["J"].mtx = content["J_regressor"]
+        path.write_bytes(pickle.dumps(wrapped, protocol=protocol))
     finally:
         del sys.modules["chumpy"], sys.modules["chumpy.ch"]
 
@@ -99,8 +110,9 @@ class TestNpz:
 
 
 class TestPickle:
-    def test_chumpy_pickle_equals_npz(self, tmp_path: Path, npz: Path) -> None:
-        write_chumpy_pickle(tmp_path / "SMPL_MALE.pkl", smpl_content())
+    @pytest.mark.parametrize("protocol", [0, 1, 2])  # what Python 2 can write
+    def test_chumpy_pickle_equals_npz(self, tmp_path: Path, npz: Path, protocol: int) -> None:
+        write_chumpy_pickle(tmp_path / "SMPL_MALE.pkl", smpl_content(), protocol)
         from_pickle, from_npz = read_body_file(tmp_path / "SMPL_MALE.pkl"), read_body_file(npz)
         for key, value in from_npz.float_arrays().items():
             np.testing.assert_array_equal(from_pickle.float_arrays()[key], value)
@@ -115,6 +127,56 @@ class TestPickle:
         with pytest.raises(WeightsError, match="no SMPL file needs"):
             read_body_file(path)
         assert not (tmp_path / "hacked").exists()
+
+    def test_ending_in_capitals(self, tmp_path: Path) -> None:
+        path = tmp_path / "SMPL_MALE.PKL"
+        path.write_bytes(pickle.dumps(smpl_content()))
+        assert read_body_file(path).v_template.shape == (97, 3)
+
+    @pytest.mark.parametrize("kind", ["csc", "csr", "coo"])
+    def test_indices_beyond_a_matrix_are_refused(self, tmp_path: Path, kind: str) -> None:
+        """SciPy would write past its arrays, and Python crash."""
+        content, path = smpl_content(), tmp_path / "SMPL_MALE.pkl"
+        matrix = content["J_regressor"].asformat(kind)
+        path.write_bytes(pickle.dumps({**content, "J_regressor": matrix}))
+        assert read_body_file(path).J_regressor.shape == (24, 97)
+        (matrix.row if kind == "coo" else matrix.indices)[0] = 2**30
+        path.write_bytes(pickle.dumps({**content, "J_regressor": matrix}))
+        with pytest.raises(WeightsError, match="'J_regressor' is no array of numbers"):
+            read_body_file(path)
+
+    @pytest.mark.parametrize("value", ["x", [[1], [1, 2]], {}, [[10**30, 0, 1]]])
+    @pytest.mark.parametrize("key", ["v_template", "kintree_table", "f", "posedirs"])
+    def test_no_numbers(self, tmp_path: Path, key: str, value: object) -> None:
+        path = tmp_path / "SMPL_MALE.pkl"
+        path.write_bytes(pickle.dumps({**smpl_content(), key: value}))
+        with pytest.raises(WeightsError, match=r"SMPL_MALE\.pkl") as caught:
+            read_body_file(path)
+        assert "\n" not in str(caught.value)
+
+    def test_state_of_a_type_is_not_trusted(self, tmp_path: Path) -> None:
+        """An array of numbers that says it holds objects would be read as their addresses."""
+        content = pickle.dumps({**smpl_content(), "J_regressor": np.ones((24, 97))}, protocol=2)
+        flags = (
+            b"J\xff\xff\xff\xffJ\xff\xff\xff\xffK\x00t",
+            b"J\xff\xff\xff\xffJ\xff\xff\xff\xffK\x3ft",
+        )
+        assert flags[0] in content
+        (tmp_path / "x.pkl").write_bytes(content.replace(*flags))
+        arrays = read_body_file(tmp_path / "x.pkl")
+        np.testing.assert_array_equal(arrays.v_template, smpl_content()["v_template"])
+
+    def test_one_line(self, tmp_path: Path) -> None:
+        (tmp_path / "x.pkl").write_bytes(b"\x80\x02NQ.")  # asks for a persistent object
+        with pytest.raises(WeightsError, match="persistent") as caught:
+            read_body_file(tmp_path / "x.pkl")
+        assert "\n" not in str(caught.value)
+
+    def test_unknown_encoding(self, tmp_path: Path) -> None:
+        content = pickle.dumps(smpl_content(), protocol=2).replace(b"latin1", b"nowhr1")
+        (tmp_path / "x.pkl").write_bytes(content)
+        with pytest.raises(WeightsError, match="file is damaged"):
+            read_body_file(tmp_path / "x.pkl")
 
     def test_reconstructor_gives_no_way_out(self, tmp_path: Path) -> None:
         path = tmp_path / "SMPL_MALE.pkl"
@@ -178,6 +240,10 @@ class TestErrors:
             ({"v_template": np.full((97, 3), np.nan)}, "NaN"),
             ({"tip_regressor": None}, "no 'tip_regressor'"),
             ({"f": np.zeros((0, 3), int)}, r"f must hold \(F, 3\)"),
+            ({"f": np.full((2, 3), np.nan)}, "'f' is no array of numbers"),
+            ({"mirror": np.full(97, 97)}, r"mirror must hold \(97,\) indices"),
+            ({"J_regressor": np.array(csc_matrix((24, 97)))}, r"save J_regressor\.toarray\(\)"),
+            (SMPL_H, r"52 joints are not SMPL's 24 \(is it an SMPL-H"),
             ({"metadata": np.array("{name: ")}, "damaged metadata"),
         ],
     )

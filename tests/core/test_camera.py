@@ -99,6 +99,8 @@ class TestProject:
         assert camera.project(points[:0]).shape == (0, 2)
         assert camera.unproject(px[0, 0]).shape == (3,)
         torch.testing.assert_close(camera.project(points[1]), px[0, 1], rtol=0, atol=1e-4)
+        whole = torch.tensor([[0, 1, 2], [1, -1, 4]])
+        torch.testing.assert_close(camera.project(whole), camera.project(whole.float()))
         with pytest.raises(ShapeError, match="points"):
             camera.project(np.zeros((3, 2)))
 
@@ -275,6 +277,15 @@ class TestChecks:
     def test_wrong_values_raise(self, matrix, D, model, size) -> None:
         with pytest.raises(MPMeshError):
             Camera(matrix, np.array(D, dtype=float), model, *size)
+
+    @pytest.mark.parametrize("model, count", [("plumb_bob", 5), ("rational_polynomial", 8)])
+    def test_zeros_of_longer_models_are_dropped(self, model: str, count: int) -> None:
+        """OpenCV gives 14 coefficients for the rational model, most drivers 5 or 8."""
+        D = np.linspace(-0.1, 0.1, count)
+        long = Camera(K, np.pad(D, (0, 14 - count)), model, 640, 480)
+        np.testing.assert_array_equal(long.D, D)
+        with pytest.raises(InputError, match=f"{model} takes"):
+            Camera(K, np.pad(D, (0, 14 - count), constant_values=0.1), model, 640, 480)
 
     def test_matrix_cannot_change_afterwards(self) -> None:
         matrix = K.copy()

@@ -121,6 +121,27 @@ class TestLookAt:
             torch.testing.assert_close(together.K[i], alone.K[0], rtol=0, atol=0)
             torch.testing.assert_close(together.R_crop_cam[i], alone.R_crop_cam[0], rtol=0, atol=0)
 
+    @pytest.mark.parametrize("model", LENSES)
+    def test_far_box_is_masked(self, model: str) -> None:
+        """Squares of its corners overflow; nobody else may notice."""
+        camera = camera_of(model)
+        boxes = np.array([BOXES[0], [1e200, 0, 1e201, 5], [-1e10, 0, 5, 5], [0, 0, 1e308, 1e308]])
+        crops = look_at(boxes, camera)
+        assert crops.ok.tolist() == [True, False, False, False]
+        assert torch.isfinite(crops.K).all() and torch.isfinite(crops.R_crop_cam).all()
+        pictures = crop_images(smooth_image(camera), camera, crops)
+        assert pictures[0].any() and not pictures[1:].any()
+
+    @pytest.mark.filterwarnings("error")
+    def test_any_array_of_boxes(self) -> None:
+        camera, boxes = camera_of("none"), np.array(BOXES, np.float32)
+        wanted = look_at(boxes, camera).K
+        fixed = boxes.copy()
+        fixed.flags.writeable = False
+        for same in (boxes[::-1][::-1], boxes.astype(">f4"), fixed, torch.from_numpy(boxes)):
+            assert torch.equal(look_at(same, camera).K, wanted)
+        assert torch.equal(look_at(boxes[::-1], camera).K, wanted.flip(0))
+
 
 class TestMappings:
     @pytest.mark.parametrize("model", LENSES)

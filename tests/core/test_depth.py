@@ -8,7 +8,7 @@ from people_samples import standing_person
 
 from mpmesh_core.body import load_body
 from mpmesh_core.camera import Camera
-from mpmesh_core.depth import RANGE_SIGMA, anchor_to_depth, depth_shift
+from mpmesh_core.depth import RANGE_SIGMA, anchor_people, anchor_to_depth, depth_shift
 from mpmesh_core.errors import InputError
 from mpmesh_core.rasterizer import Meshes, rasterize_meshes
 from mpmesh_core.types import Bodies
@@ -94,6 +94,13 @@ class TestAnchorToDepth:
     def test_nobody(self):
         shift, agreed = depth_shift(np.zeros((0, 5, 3)), np.ones((480, 640)), CAMERA)
         assert shift.shape == agreed.shape == (0,)
+
+        assert anchor_people(load_body("open"), [], np.ones((480, 640)), CAMERA) == []
+
+    def test_millimetres_are_refused(self, body):
+        bodies = bodies_of([standing_person(body, CAMERA, 0.0, 3.0)])
+        with pytest.raises(InputError, match="uint16: divide millimetres by 1000"):
+            anchor_to_depth(body, bodies, np.full((480, 640), 3000, np.uint16), CAMERA)
 
     def test_another_size_is_refused(self, body):
         bodies = bodies_of([standing_person(body, CAMERA, 0.0, 3.0)])

@@ -331,6 +331,14 @@ class TestFitResidual:
         residual = fit_residual(points, px + torch.tensor([3.0, 4.0]), torch.ones(24), K)
         assert float(residual * K[0, 0]) == pytest.approx(5, rel=1e-4)
 
+    def test_small_crops_have_the_same(self) -> None:
+        """A point near the border of a small crop would be in view of a large one."""
+        points, px, K = _seen_points()
+        px[0] = 20.0  # beyond the field of view, 23.5 to 231.5
+        half = torch.tensor([[0.5, 0, -0.25], [0, 0.5, -0.25], [0, 0, 1]], dtype=K.dtype) @ K
+        small = fit_residual(points, px / 2 - 0.25, torch.ones(24), half, 128)
+        torch.testing.assert_close(small, fit_residual(points, px, torch.ones(24), K))
+
     def test_nobody_counted_is_unknown(self) -> None:
         points, px, K = _seen_points()
         assert torch.isnan(fit_residual(points, px, torch.zeros(24), K))

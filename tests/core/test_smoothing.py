@@ -229,6 +229,18 @@ class TestSmoother:
         pelvis = last.transl + body.rest_joints(torch.tensor(last.betas))[0].numpy()
         np.testing.assert_allclose(last.joints[0], pelvis, atol=1e-5)
 
+    def test_meshes_of_some_only(self, body: BodyModel) -> None:
+        """As when a deadline left out the mesh of this frame, but a coasted person has one."""
+        rng, smoother = np.random.default_rng(0), Smoother(body)
+        for i in range(3):
+            people = [standing(body, 1, rng, mesh=True), standing(body, 2, rng)]
+            out = smoother.update(frame_of(people, i / 30), CAMERA).people
+        assert out[1].vertices is None
+        rotvec = np.append(out[0].global_orient, out[0].body_pose).reshape(24, 3)
+        pose = roma.rotvec_to_rotmat(torch.from_numpy(rotvec))
+        smooth = body(pose, torch.from_numpy(out[0].betas), torch.from_numpy(out[0].transl))
+        np.testing.assert_allclose(out[0].vertices, smooth.vertices, atol=1e-4)
+
     def test_untracked_and_lost_pass_through(self, body: BodyModel) -> None:
         rng, smoother = np.random.default_rng(0), Smoother(body)
         for i in range(3):
