@@ -23,10 +23,13 @@ from mpmesh_core.sources.videos import quiet_ffmpeg
 Array = np.ndarray
 JPEG_QUALITY = 92
 FALLBACK_FPS = 30.0
+_LONGEST_STEM = 240  # bytes; file systems take 255 with the number, the suffix and `.part`
 
 
 class OverlayImages:
     """Writes DIR/overlay/NAME.jpg; a second picture of the same name becomes NAME_2.jpg.
+
+    A name that is too long for a file with what stands before and behind it is cut.
 
     Args:
         folder: DIR.
@@ -37,9 +40,16 @@ class OverlayImages:
         self.folder = prepare_folder(Path(folder) / name)
         self._written: set[str] = set()
 
-    def write(self, image: Array, source: str) -> Path:
-        """Write one picture (H, W, 3) uint8 RGB under its source's name; returns its path."""
-        stem = name = Path(source).stem or "image"
+    def write(self, image: Array, source: str, index: int | None = None) -> Path:
+        """Write one picture (H, W, 3) uint8 RGB; returns its path.
+
+        Args:
+            image: the picture.
+            source: whose name it gets.
+            index: of the frame, for the name; None for a source that is a picture itself.
+        """
+        end = "" if index is None else f"_{index:06d}"
+        stem = name = _cut(Path(source).stem or "image", _LONGEST_STEM - len(end)) + end
         number = 1
         while name.lower() in self._written:
             number += 1
@@ -146,6 +156,12 @@ class OverlayWriter:
 
     def __exit__(self, *error: object) -> None:
         self.close()
+
+
+def _cut(name: str, most: int) -> str:
+    """The beginning of a name, at most so many bytes of whole letters."""
+    data = os.fsencode(name)
+    return name if len(data) <= most else data[:most].decode(errors="ignore")
 
 
 def _fitted(image: Array, size: tuple[int, int]) -> Array:

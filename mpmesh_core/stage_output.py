@@ -42,11 +42,12 @@ class StagePictures:
 
     def write(self, frame: Frame, camera: Camera, result: FrameResult) -> None:
         """Draw one frame."""
-        name = Path(frame.source).stem
-        name = f"{name}_{frame.index:06d}" if self._numbered else name
+        index = frame.index if self._numbered else None
         if self._stages is not None:
-            self._stages.write(draw_stages(frame.image, result, self._body, camera), name)
+            self._stages.write(
+                draw_stages(frame.image, result, self._body, camera), frame.source, index
+            )
         if self._attention is not None:
             picture = draw_attention(frame.image, result)
             if picture is not None:
-                self._attention.write(picture, name)
+                self._attention.write(picture, frame.source, index)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 
 import cv2
 import numpy as np
@@ -139,7 +140,8 @@ def _draw_wedge(canvas: Array, view: _View, camera: Camera) -> None:
 def _draw_grid(canvas: Array, view: _View) -> None:
     half_width = 0.5 * view.width / view.scale
     ahead = view.origin_v / view.scale
-    step = next(s for s in (1, 2, 5, 10, 20, 50) if s * view.scale > 0.055 * view.height)
+    steps = (factor * 10**power for power in count() for factor in (1, 2, 5))
+    step = next(s for s in steps if s * view.scale > 0.055 * view.height)
     text = 9.5 * _unit(view)
     for x in np.arange(-np.floor(half_width / step), half_width / step + 1e-6) * step:
         column = round(float(view.px(x, 0.0)[0]))

@@ -182,6 +182,12 @@ class TestTopView:
     def test_fitting_range_of_nobody(self) -> None:
         assert fitting_range([]) == RANGES[0]
 
+    @pytest.mark.parametrize("x", [400.0, -5e3, 1e6])
+    def test_somebody_very_far_aside_has_a_grid_too(self, body: BodyModel, x: float) -> None:
+        person = standing_person(body, CAMERA, x, abs(x))
+        picture = draw_overlay(wall(), result_of(CAMERA, [person]), body, CAMERA)
+        assert picture.shape[0] == CAMERA.height
+
     def test_extreme_covariance(self, body: BodyModel) -> None:
         for scale in (0.0, 1e6):
             person = replace(

@@ -328,6 +328,19 @@ class TestOverlayImages:
         assert [path.name for path in written] == ["x.jpg", "x_2.jpg", "y.jpg"]
         assert sorted(os.listdir(tmp_path / "overlay")) == ["x.jpg", "x_2.jpg", "y.jpg"]
 
+    def test_a_dot_in_a_name_is_no_suffix(self, tmp_path: Path) -> None:
+        overlays = OverlayImages(tmp_path)
+        written = [overlays.write(flat(50), "a/my.clip.mp4", index) for index in (0, 1)]
+        assert [path.name for path in written] == ["my.clip_000000.jpg", "my.clip_000001.jpg"]
+
+    @pytest.mark.parametrize("letter", ["b", "é", "日"])
+    def test_the_longest_names_that_files_can_have(self, tmp_path: Path, letter: str) -> None:
+        source = letter * (251 // len(letter.encode())) + ".png"
+        overlays = OverlayImages(tmp_path)
+        written = [overlays.write(flat(50), source, index) for index in (None, None, 7)]
+        assert all(path.is_file() and path.name.startswith(letter) for path in written)
+        assert len(set(written)) == 3 and written[2].stem.endswith("_000007")
+
     def test_colours(self, tmp_path: Path) -> None:
         path = OverlayImages(tmp_path).write(flat(90), "x.png")
         image = cv2.imread(str(path))[..., ::-1]
