@@ -7,7 +7,8 @@ Out  Sources; each hands out Frames (RGB uint8, time, maybe a camera) and BadFra
 from __future__ import annotations
 
 import glob
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mpmesh_core.errors import InputError, MissingFileError, UsageError
@@ -45,6 +46,7 @@ VIDEO_SUFFIXES: tuple[str, ...] = (
     ".mov",
     ".mp4",
 )
+_DIGITS = 10  # a number so long is no camera's, but the date in a name that isn't there
 VIDEO_SUFFIXES += (".mpeg", ".mpg", ".mts", ".ts", ".webm", ".wmv")
 
 
@@ -66,14 +68,14 @@ def open_source(text: str, topic: str | None = None, camera_info: bool = True) -
     """
     if not text:
         raise UsageError("a source has no name; give an image, folder, glob, video or bag")
-    path = Path(text).expanduser()
+    path = _path(text)
     if path.is_dir():
         if is_bag(path):
             return Bag(path, topic, camera_info)
         return ImageFiles(folder_images(path), text)
     if path.is_file():
         return Bag(path, topic, camera_info) if is_bag(path) else _open_file(path, text)
-    if text.isdecimal():
+    if text.isdecimal() and len(text) < _DIGITS:
         return LiveCamera(int(text))
     if _is_glob(text):
         sources = _open_glob(text, topic, camera_info)
@@ -98,7 +100,7 @@ def open_sources(
     sources: list[Source] = []
     group: list[Path] = []
     for text in [*texts, None]:
-        path = None if text is None else Path(text).expanduser()
+        path = None if text is None else _path(text)
         if len(texts) > 1 and path is not None and path.is_file() and is_image_name(path):
             group.append(path)
             continue
@@ -136,8 +138,8 @@ def _open_unnamed(path: Path, text: str) -> Source:
 
 def _open_glob(text: str, topic: str | None, camera_info: bool, alone: bool = True) -> list[Source]:
     """What a glob names: its pictures as one source, then its videos and bags in natural order."""
-    matches = glob.glob(str(Path(text).expanduser()), recursive=True)
-    found = sorted(map(Path, matches), key=natural_key)
+    matches = [Path(match) for match in glob.glob(str(_path(text)), recursive=True)]
+    found = sorted(_once(matches) if "**" in text else matches, key=natural_key)
     if not found:
         raise MissingFileError(f"source {text} matches no file")
     if len(found) == 1 and (alone or not is_image_name(found[0])):
@@ -154,4 +156,18 @@ def _open_glob(text: str, topic: str | None, camera_info: bool, alone: bool = Tr
 
 
 def _is_glob(text: str) -> bool:
-    return any(letter in text for letter in "*?[") and not Path(text).expanduser().exists()
+    return any(letter in text for letter in "*?[") and not _path(text).exists()
+
+
+def _path(text: str) -> Path:
+    """The path that is meant; `~nobody` stays as it is, and doesn't exist."""
+    return Path(os.path.expanduser(text))
+
+
+def _once(paths: list[Path]) -> Iterable[Path]:
+    """Each file once, by its shortest path: `**` goes round where a link leads to a folder above.
+
+    Links to files are left alone: whoever made them wants the picture under both names.
+    """
+    shortest_last = sorted(paths, key=lambda path: -len(path.parts))
+    return {(os.path.realpath(path.parent), path.name): path for path in shortest_last}.values()

@@ -90,6 +90,22 @@ class TestDecodeImage:
         assert image.shape == upright.shape
         assert np.abs(image.astype(int) - upright).mean() < 6
 
+    @pytest.mark.parametrize("quarters", [None, 0, 1, 2, 3])
+    @pytest.mark.parametrize("axis", [None, 0, 1])
+    def test_avif_orientation(self, quarters: int | None, axis: int | None) -> None:
+        """Turned against the clock, then mirrored, as the file's own properties say."""
+        stored = quadrants()
+        data = encode(stored, ".avif")
+        for tag, value in ((b"irot", quarters), (b"imir", axis)):
+            if value is not None:  # behind the end, where it tells what it would in its own place
+                data += b"\0\0\0\x09" + tag + bytes([value])
+        upright = np.rot90(stored, quarters or 0)
+        upright = upright if axis is None else np.flip(upright, axis)
+        image = decode_image(data)
+        assert image.shape == upright.shape
+        assert np.abs(image.astype(int) - upright).mean() < 6
+        assert decode_image(data, upright=False).shape == stored.shape
+
     @pytest.mark.parametrize("suffix", [".jpg", ".png", ".bmp", ".tiff", ".webp", ".ppm"])
     @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9, 0.995])
     def test_cut_off_is_an_error(self, suffix: str, share: float) -> None:
@@ -247,6 +263,13 @@ class TestGlob:
             (tmp_path / "more.txt").write_text("nothing")
             open_sources([str(tmp_path / "*.txt")])
 
+    def test_a_link_to_a_folder_above_is_not_followed_round(self, tmp_path: Path) -> None:
+        (tmp_path / "a.png").write_bytes(encode(quadrants(), ".png"))
+        (tmp_path / "again.png").symlink_to(tmp_path / "a.png")
+        (tmp_path / "round").symlink_to(tmp_path)
+        (source,) = open_sources([str(tmp_path / "**" / "*.png")])
+        assert source.paths == [tmp_path / "a.png", tmp_path / "again.png"]
+
     def test_no_match(self, tmp_path: Path) -> None:
         with pytest.raises(MissingFileError, match="matches no file"):
             open_source(str(tmp_path / "*.png"))
@@ -287,6 +310,11 @@ class TestSeveralSources:
     def test_missing(self, tmp_path: Path, name: str) -> None:
         with pytest.raises(MissingFileError, match="does not exist"):
             open_source(str(tmp_path / name))
+
+    @pytest.mark.parametrize("text", ["~nobody-of-this-name/a.png", "20240131120000"])
+    def test_neither_a_home_nor_a_camera(self, text: str) -> None:
+        with pytest.raises(MissingFileError, match="does not exist"):
+            open_sources([text])
 
 
 class TestFrameNumbers:
