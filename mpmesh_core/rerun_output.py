@@ -69,7 +69,7 @@ class RerunWriter:
         self._body = body
         self._faces = body.faces.cpu().numpy().astype(np.uint32)
         self._shown: set[int] = set()
-        self._camera: Camera | None = None
+        self._seen_by: tuple[bytes, int, int] | None = None  # K and size of the last camera
         self._stream = self._rr.RecordingStream("mpmesh")
         self._stream.save(str(self.path), default_blueprint=_blueprint())
         self._stream.log("world", self._rr.ViewCoordinates.RDF, static=True)
@@ -85,25 +85,28 @@ class RerunWriter:
         rr, stream = self._rr, self._stream
         stream.set_time("frame", sequence=result.frame)
         stream.set_time("stamp", duration=result.stamp)
-        if camera is not self._camera:
-            self._camera = camera
-            size = [camera.width, camera.height]
+        seen_by = camera.K.tobytes(), camera.width, camera.height
+        if seen_by != self._seen_by:  # photos may each have a camera of their own
+            self._seen_by = seen_by
             pinhole = rr.Pinhole(
-                image_from_camera=camera.K, resolution=size, camera_xyz=rr.ViewCoordinates.RDF
+                image_from_camera=camera.K,
+                resolution=[camera.width, camera.height],
+                camera_xyz=rr.ViewCoordinates.RDF,
             )
-            stream.log("world/camera", pinhole, static=True)
+            stream.log("world/camera", pinhole)
         stream.log("world/camera/image", _encoded(rr, image))
+        people = [person for person in result.people if person.state != "lost"]
         numbers = [
             person.track_id if person.track_id >= 0 else index
-            for index, person in enumerate(result.people)
+            for index, person in enumerate(people)
         ]
         for number in self._shown - set(numbers):
             stream.log(f"world/people/{number}", rr.Clear(recursive=True))
         self._shown = set(numbers)
-        meshes = person_vertices(self._body, result.people)
-        for number, person, mesh in zip(numbers, result.people, meshes):
+        meshes = person_vertices(self._body, people)
+        for number, person, mesh in zip(numbers, people, meshes):
             self._write_person(number, person, mesh)
-        stream.log("statistics/people", rr.Scalars(len(result.people)))
+        stream.log("statistics/people", rr.Scalars(len(people)))
         for stage, ms in result.timings.items():
             stream.log(f"statistics/ms/{stage}", rr.Scalars(ms))
 

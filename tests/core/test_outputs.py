@@ -441,6 +441,32 @@ class TestRerunWriter:
         assert (tmp_path / "new" / "run.rrd").stat().st_size > 10_000
         assert rerun is not None
 
+    def test_each_photo_keeps_its_camera_and_nobody_lost_is_shown(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        rerun = pytest.importorskip("rerun", reason="rerun-sdk is not installed")
+        from people_samples import result_of, standing_person
+
+        from mpmesh_core.body import load_body
+        from mpmesh_core.camera import Camera
+        from mpmesh_core.rerun_output import RerunWriter
+
+        logged: list[tuple[str, str, bool]] = []
+
+        def log(stream: Any, entity: str, what: Any, static: bool = False) -> None:
+            logged.append((entity, type(what).__name__, static))
+
+        monkeypatch.setattr(rerun.RecordingStream, "log", log)
+        body = load_body("open")
+        with RerunWriter(tmp_path / "run.rrd", body) as writer:
+            for width, state in ((64, "tracked"), (64, "lost"), (128, "coasted")):
+                camera = Camera.from_fov(width, 48)
+                person = standing_person(body, camera, 0.0, 3.0, state=state)
+                writer.write(flat(80, width), result_of(camera, [person]), camera)
+        cameras = [static for _, kind, static in logged if kind == "Pinhole"]
+        assert cameras == [False, False]  # one for each size, from its own frame on
+        assert sum(kind == "Mesh3D" for _, kind, _ in logged) == 2
+
     def test_a_folder_in_the_way(self, tmp_path: Path) -> None:
         pytest.importorskip("rerun", reason="rerun-sdk is not installed")
         from mpmesh_core.body import load_body
