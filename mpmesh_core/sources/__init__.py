@@ -46,8 +46,8 @@ VIDEO_SUFFIXES: tuple[str, ...] = (
     ".mov",
     ".mp4",
 )
-_DIGITS = 10  # a number so long is no camera's, but the date in a name that isn't there
 VIDEO_SUFFIXES += (".mpeg", ".mpg", ".mts", ".ts", ".webm", ".wmv")
+_DIGITS = 10  # a number so long is no camera's, but the date in a name that isn't there
 
 
 def open_source(text: str, topic: str | None = None, camera_info: bool = True) -> Source:
