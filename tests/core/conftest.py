@@ -19,6 +19,22 @@ def smpl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def small_refiner(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Checkpoint of a small refiner with random heads."""
+    import torch
+
+    from mpmesh_core.networks.checkpoint import save_checkpoint
+    from mpmesh_core.networks.refiner import RefinerConfig, RefinerNetwork
+
+    torch.manual_seed(0)
+    network = RefinerNetwork(RefinerConfig(feature_channels=16, width=32, mlp=48))
+    torch.nn.init.normal_(network.pose.weight, std=0.1)
+    path = tmp_path_factory.mktemp("weights") / "refiner-light.safetensors"
+    save_checkpoint(path, network, network.config_dict())
+    return path
+
+
 class _Ear(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.WARNING)

@@ -30,17 +30,6 @@ CPU = torch.device("cpu")
 EXACT = 1e-4  # of the largest value; bfloat16 is 1e-2 off
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small refiner with random heads."""
-    torch.manual_seed(0)
-    network = RefinerNetwork(RefinerConfig(feature_channels=16, width=32, mlp=48))
-    torch.nn.init.normal_(network.pose.weight, std=0.1)
-    path = tmp_path_factory.mktemp("weights") / "refiner-light.safetensors"
-    save_checkpoint(path, network, network.config_dict())
-    return path
-
-
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("MPMESH_CACHE_DIR", str(tmp_path))
@@ -48,14 +37,14 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def refiner(cache: Path, checkpoint: Path) -> OpenVinoEngine:
-    return OpenVinoEngine("refiner", cached_onnx("refiner", checkpoint))
+def refiner(cache: Path, small_refiner: Path) -> OpenVinoEngine:
+    return OpenVinoEngine("refiner", cached_onnx("refiner", small_refiner))
 
 
-def people(checkpoint: Path, count: int) -> dict[str, Tensor]:
+def people(small_refiner: Path, count: int) -> dict[str, Tensor]:
     """Inputs of a refiner: other numbers for every number of people."""
     torch.manual_seed(count)
-    network, _ = load_checkpoint(checkpoint)
+    network, _ = load_checkpoint(small_refiner)
     return network.example_inputs(count)
 
 
@@ -100,29 +89,29 @@ class TestNumbers:
         for shape in shapes:
             assert_same(engine.run(pictures(*shape)), truth.run(pictures(*shape)))
 
-    def test_those_of_torch_for_people_and_context(self, cache: Path, checkpoint: Path) -> None:
+    def test_those_of_torch_for_people_and_context(self, cache: Path, small_refiner: Path) -> None:
         engine, truth = (
-            load_engine("refiner", checkpoint, backend, CPU) for backend in ("openvino", "torch")
+            load_engine("refiner", small_refiner, backend, CPU) for backend in ("openvino", "torch")
         )
         for count in (1, 5, 2, 9):
-            inputs = people(checkpoint, count)
+            inputs = people(small_refiner, count)
             assert_same(engine.run(inputs), truth.run(inputs))
             one = inputs | {"context": inputs["context"][:, :1], "valid": inputs["valid"][:, :1]}
             assert_same(engine.run(one), truth.run(one))
 
     def test_the_same_bytes_again_and_from_another_engine(
-        self, refiner: OpenVinoEngine, checkpoint: Path
+        self, refiner: OpenVinoEngine, small_refiner: Path
     ) -> None:
-        other = load_engine("refiner", checkpoint, "openvino", CPU)
-        inputs = people(checkpoint, 3)
+        other = load_engine("refiner", small_refiner, "openvino", CPU)
+        inputs = people(small_refiner, 3)
         first = refiner.run(inputs)
         for again in (refiner.run(inputs), other.run(inputs)):
             assert all(torch.equal(again[name], value) for name, value in first.items())
 
     def test_inputs_stay_and_outputs_are_the_callers_own(
-        self, refiner: OpenVinoEngine, checkpoint: Path
+        self, refiner: OpenVinoEngine, small_refiner: Path
     ) -> None:
-        inputs = people(checkpoint, 2)
+        inputs = people(small_refiner, 2)
         before = {name: value.clone() for name, value in inputs.items()}
         first = refiner.run(inputs)
         kept = {name: value.clone() for name, value in first.items()}
@@ -135,9 +124,9 @@ class TestNumbers:
         assert all(torch.equal(again[name], value) for name, value in kept.items())
 
     def test_inputs_of_other_types_and_not_contiguous(
-        self, refiner: OpenVinoEngine, checkpoint: Path
+        self, refiner: OpenVinoEngine, small_refiner: Path
     ) -> None:
-        inputs = people(checkpoint, 3)
+        inputs = people(small_refiner, 3)
         other = {
             name: value.double() if value.is_floating_point() else value.int()
             for name, value in inputs.items()
@@ -163,25 +152,25 @@ class TestShapes:
         assert sorted(shape[0][0] for shape in compiled) == sorted(PIECES["skeleton"])
 
     def test_those_used_last_stay(
-        self, refiner: OpenVinoEngine, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+        self, refiner: OpenVinoEngine, small_refiner: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(openvino, "KEPT", 2)
         compiled = counted(refiner, monkeypatch)
         for count in (1, 2, 1, 3, 1, 2):  # 3 takes the place of 2, then 2 that of 3
-            refiner.run(people(checkpoint, count))
+            refiner.run(people(small_refiner, count))
             assert len(refiner._idle) <= 2
         assert [shapes[0][0] for shapes in compiled] == [1, 2, 3, 2]
 
-    def test_no_more_stay_than_that(self, refiner: OpenVinoEngine, checkpoint: Path) -> None:
+    def test_no_more_stay_than_that(self, refiner: OpenVinoEngine, small_refiner: Path) -> None:
         for count in range(1, KEPT + 3):
-            refiner.run(people(checkpoint, count))
+            refiner.run(people(small_refiner, count))
         assert len(refiner._idle) == KEPT
 
     @pytest.mark.parametrize("count", [0, 2])
     def test_those_that_cannot_be_run_are_told_and_do_no_harm(
-        self, refiner: OpenVinoEngine, checkpoint: Path, count: int
+        self, refiner: OpenVinoEngine, small_refiner: Path, count: int
     ) -> None:
-        good = people(checkpoint, 2)
+        good = people(small_refiner, 2)
         wrong = {name: value[:count] for name, value in good.items()}
         wrong["betas"] = wrong["betas"][:, :9]
         before = refiner.run(good)
@@ -199,15 +188,15 @@ class TestThreads:
     def test_many_that_run_at_the_same_time(
         self,
         cache: Path,
-        checkpoint: Path,
+        small_refiner: Path,
         threads: int,
         kept: int,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """Also where each drops what the others run."""
         monkeypatch.setattr(openvino, "KEPT", kept)
-        engine = OpenVinoEngine("refiner", cached_onnx("refiner", checkpoint), threads)
-        given = [people(checkpoint, count) for count in (1, 2, 3, 3)]
+        engine = OpenVinoEngine("refiner", cached_onnx("refiner", small_refiner), threads)
+        given = [people(small_refiner, count) for count in (1, 2, 3, 3)]
         expected = [engine.run(inputs) for inputs in given]
         together = threading.Barrier(len(given), timeout=60)
 
@@ -221,10 +210,10 @@ class TestThreads:
             assert all(pool.map(work, range(len(given))))
 
     def test_one_for_each_that_runs_at_the_same_time(
-        self, refiner: OpenVinoEngine, checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+        self, refiner: OpenVinoEngine, small_refiner: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         compiled = counted(refiner, monkeypatch)
-        inputs = people(checkpoint, 2)
+        inputs = people(small_refiner, 2)
         for _ in range(3):
             refiner.run(inputs)
         assert len(compiled) == 1
@@ -237,10 +226,10 @@ class TestThreads:
 
     @pytest.mark.parametrize("threads", [0, 1])
     def test_openvino_does_what_it_is_told(
-        self, cache: Path, checkpoint: Path, threads: int
+        self, cache: Path, small_refiner: Path, threads: int
     ) -> None:
-        engine = OpenVinoEngine("refiner", cached_onnx("refiner", checkpoint), threads)
-        engine.run(people(checkpoint, 1))
+        engine = OpenVinoEngine("refiner", cached_onnx("refiner", small_refiner), threads)
+        engine.run(people(small_refiner, 1))
         ((request,),) = engine._idle.values()
         asked = request.get_compiled_model().get_property
         assert asked("INFERENCE_PRECISION_HINT").to_string() == "f32"
@@ -252,16 +241,16 @@ class TestThreads:
 @needs_openvino
 class TestFiles:
     @pytest.mark.parametrize("content", ["text", "half", "nothing"])
-    def test_no_onnx(self, cache: Path, checkpoint: Path, content: str) -> None:
+    def test_no_onnx(self, cache: Path, small_refiner: Path, content: str) -> None:
         path = cache / "bad.onnx"
-        good = cached_onnx("refiner", checkpoint).read_bytes()
+        good = cached_onnx("refiner", small_refiner).read_bytes()
         path.write_bytes({"text": b"no network", "half": good[: len(good) // 2]}.get(content, b""))
         with pytest.raises(WeightsError, match=str(path)) as told:
             OpenVinoEngine("refiner", path)
         assert "\n" not in str(told.value)
 
-    def test_another_network(self, cache: Path, checkpoint: Path) -> None:
-        path = cached_onnx("refiner", checkpoint)
+    def test_another_network(self, cache: Path, small_refiner: Path) -> None:
+        path = cached_onnx("refiner", small_refiner)
         with pytest.raises(WeightsError, match="holds another network, not a skeleton"):
             OpenVinoEngine("skeleton", path)
 
@@ -281,9 +270,9 @@ class TestFiles:
 
 
 @needs_openvino
-def test_signals_are_heard_after_engines_have_gone(checkpoint: Path, cache: Path) -> None:
+def test_signals_are_heard_after_engines_have_gone(small_refiner: Path, cache: Path) -> None:
     """In the order in which they were made: see `_core`; only on CPUs with AMX this could fail."""
-    path = str(cached_onnx("refiner", checkpoint))
+    path = str(cached_onnx("refiner", small_refiner))
     words = f"""
 import signal
 from pathlib import Path
@@ -304,7 +293,7 @@ signal.raise_signal(signal.SIGINT)
 class TestPackage:
     @pytest.mark.parametrize("kind", ["absent", "broken"])
     def test_one_that_cannot_be_used_is_told_before_anything_is_exported(
-        self, cache: Path, checkpoint: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+        self, cache: Path, small_refiner: Path, kind: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.delitem(sys.modules, "openvino", raising=False)
         reason = ""
@@ -315,7 +304,7 @@ class TestPackage:
             (cache / "openvino.py").write_text(f"raise ImportError('{reason}')")
             monkeypatch.syspath_prepend(cache)
         with pytest.raises(MissingPackageError, match=r"pip install 'mpmesh\[openvino\]'") as told:
-            load_engine("refiner", checkpoint, "openvino", CPU)
+            load_engine("refiner", small_refiner, "openvino", CPU)
         assert reason in str(told.value)
         assert "\n" not in str(told.value)
         assert not list(cache.rglob("*.onnx"))

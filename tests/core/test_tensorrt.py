@@ -32,8 +32,8 @@ from mpmesh_core.engines.tensorrt_build import InputRange, Watch, build_plan
 from mpmesh_core.engines.tensorrt_loading import load_tensorrt, profile_of
 from mpmesh_core.engines.torch import TorchEngine
 from mpmesh_core.errors import DeviceError, MissingPackageError, UsageError, WeightsError
-from mpmesh_core.networks.checkpoint import load_checkpoint, save_checkpoint
-from mpmesh_core.networks.refiner import RefinerConfig, RefinerNetwork
+from mpmesh_core.networks.checkpoint import load_checkpoint
+from mpmesh_core.networks.refiner import RefinerNetwork
 from mpmesh_core.weights import weights_path
 
 CPU = torch.device("cpu")
@@ -78,17 +78,6 @@ def unusable(
     return r"cannot be loaded \(libnvinfer.so.10: no such file\)"
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small refiner with random heads."""
-    torch.manual_seed(0)
-    network = RefinerNetwork(RefinerConfig(feature_channels=16, width=32, mlp=48))
-    torch.nn.init.normal_(network.pose.weight, std=0.1)
-    path = tmp_path_factory.mktemp("weights") / "refiner-light.safetensors"
-    save_checkpoint(path, network, network.config_dict())
-    return path
-
-
 class TestNames:
     def test_the_stand_in_has_no_other_names(self) -> None:
         for kind, names in stand_in.NAMES.items():
@@ -115,9 +104,9 @@ class TestNames:
 
 
 class TestLoading:
-    def test_computes_what_torch_computes(self, tensorrt: Path, checkpoint: Path) -> None:
-        engine = load_tensorrt("refiner", checkpoint, CPU, max_people=8)
-        network, _ = load_checkpoint(checkpoint)
+    def test_computes_what_torch_computes(self, tensorrt: Path, small_refiner: Path) -> None:
+        engine = load_tensorrt("refiner", small_refiner, CPU, max_people=8)
+        network, _ = load_checkpoint(small_refiner)
         assert engine.input_names == RefinerNetwork.INPUT_NAMES
         assert engine.output_names == RefinerNetwork.OUTPUT_NAMES
         for people in (1, 8, 3, 8, 1):  # graphs hold earlier runs, so shapes keep their contexts
@@ -128,41 +117,41 @@ class TestLoading:
                 assert found[name].dtype == torch.float32
                 torch.testing.assert_close(found[name], value, atol=2e-2, rtol=1e-2)
 
-    def test_more_people_than_it_was_built_for(self, tensorrt: Path, checkpoint: Path) -> None:
-        engine = load_tensorrt("refiner", checkpoint, CPU, max_people=2)
-        network, _ = load_checkpoint(checkpoint)
+    def test_more_people_than_it_was_built_for(self, tensorrt: Path, small_refiner: Path) -> None:
+        engine = load_tensorrt("refiner", small_refiner, CPU, max_people=2)
+        network, _ = load_checkpoint(small_refiner)
         with pytest.raises(UsageError, match=r"not built for features .*--max-people"):
             engine.run(network.example_inputs(3))
 
-    def test_built_once(self, tensorrt: Path, checkpoint: Path) -> None:
+    def test_built_once(self, tensorrt: Path, small_refiner: Path) -> None:
         for _ in range(2):
-            load_tensorrt("refiner", checkpoint, CPU, max_people=2)
+            load_tensorrt("refiner", small_refiner, CPU, max_people=2)
         assert len(stand_in.builds) == 1
-        load_tensorrt("refiner", checkpoint, CPU, max_people=2, force=True)
+        load_tensorrt("refiner", small_refiner, CPU, max_people=2, force=True)
         assert len(stand_in.builds) == 2
 
     def test_another_version_is_built_anew_with_one_line_why(
         self,
         tensorrt: Path,
-        checkpoint: Path,
+        small_refiner: Path,
         monkeypatch: pytest.MonkeyPatch,
         listen: Callable[[str], list[str]],
     ) -> None:
-        load_tensorrt("refiner", checkpoint, CPU, max_people=2)
+        load_tensorrt("refiner", small_refiner, CPU, max_people=2)
         monkeypatch.setattr(stand_in, "__version__", "11.5.0")
         said = listen("mpmesh_core.engines.tensorrt_loading")
-        load_tensorrt("refiner", checkpoint, CPU, max_people=2)
+        load_tensorrt("refiner", small_refiner, CPU, max_people=2)
         (line,) = said
         assert "built for tensorrt 11.4.0, this is 11.5.0" in line
         assert len(stand_in.builds) == 2
 
     def test_serves_up_to_the_people_it_was_built_for(
-        self, tensorrt: Path, checkpoint: Path, listen: Callable[[str], list[str]]
+        self, tensorrt: Path, small_refiner: Path, listen: Callable[[str], list[str]]
     ) -> None:
         said = listen("mpmesh_core.engines.tensorrt_loading")
         for people in (2, 5, 5, 1, 2):  # the last ones are run by the engine for 5
-            engine = load_tensorrt("refiner", checkpoint, CPU, max_people=people)
-            network, _ = load_checkpoint(checkpoint)
+            engine = load_tensorrt("refiner", small_refiner, CPU, max_people=people)
+            network, _ = load_checkpoint(small_refiner)
             engine.run(network.example_inputs(people))
         assert len(stand_in.builds) == 2
         assert "built for max_people 2, this is 5" in said[-1]
@@ -173,17 +162,17 @@ class TestLoading:
     def test_an_onnx_file_that_does_not_serve_is_exported_anew(
         self,
         tensorrt: Path,
-        checkpoint: Path,
+        small_refiner: Path,
         backend: str,
         spoil: str,
         listen: Callable[[str], list[str]],
     ) -> None:
-        path = cached_onnx("refiner", checkpoint, half=backend == "tensorrt")
+        path = cached_onnx("refiner", small_refiner, half=backend == "tensorrt")
         good = path.read_bytes()
         path.write_bytes(good[: len(good) // 2] if spoil == "damaged" else other_network())
         said = listen("mpmesh_core.engines.onnx_cache")
-        engine = load_engine("refiner", checkpoint, backend, CPU, max_people=2)
-        network, _ = load_checkpoint(checkpoint)
+        engine = load_engine("refiner", small_refiner, backend, CPU, max_people=2)
+        network, _ = load_checkpoint(small_refiner)
         assert set(engine.run(network.example_inputs(2))) == set(RefinerNetwork.OUTPUT_NAMES)
         (line,) = said
         assert str(path) in line and "exported anew" in line
@@ -209,14 +198,14 @@ class TestLoading:
         assert shapes.usual == (1, 3, *wide.shape[:2])
         assert (shapes.least, shapes.most) == ((1, 3, 32, 32), (1, 3, DEFAULT_SIZE, DEFAULT_SIZE))
 
-    def test_profile_of_the_refiner(self, checkpoint: Path) -> None:
-        profile = profile_of("refiner", checkpoint, 32)
+    def test_profile_of_the_refiner(self, small_refiner: Path) -> None:
+        profile = profile_of("refiner", small_refiner, 32)
         assert profile["context"] == InputRange((1, 1), (4, 3), (32, 4))
         assert profile["features"].most == (32, 16, 8, 8)
 
-    def test_bindings_that_cannot_be_used(self, unusable: str, checkpoint: Path) -> None:
+    def test_bindings_that_cannot_be_used(self, unusable: str, small_refiner: Path) -> None:
         with pytest.raises(MissingPackageError, match=unusable) as told:
-            load_tensorrt("refiner", checkpoint, CPU, max_people=2)
+            load_tensorrt("refiner", small_refiner, CPU, max_people=2)
         assert "--backend torch" in str(told.value)
         assert "\n" not in str(told.value)
 
