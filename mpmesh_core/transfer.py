@@ -7,7 +7,7 @@ Down any number of tensors, packed into one
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -71,13 +71,13 @@ class Copier:
         rows = max(1, len(source) * _BAND // max(1, source.nbytes))
         bands = iter(range(0, len(source), rows))
 
-        def work(bands: Iterator[int]) -> None:
+        def work() -> None:
             for first in bands:
                 np.copyto(target[first : first + rows], source[first : first + rows])
 
         helpers = self._others if rows < len(source) else 0
-        others = [self._pool.submit(work, bands) for _ in range(helpers)]
-        work(bands)
+        others = [self._pool.submit(work) for _ in range(helpers)]
+        work()
         for other in others:
             if not other.cancel():  # it has begun
                 other.result()

@@ -11,14 +11,16 @@ import logging
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from mpmesh_core.engines.export import OPSET, export_onnx
 from mpmesh_core.errors import InputError, MissingFileError, WeightsError
+from mpmesh_core.networks import Network, network_class
 
 logger = logging.getLogger(__name__)
 
 Opened = TypeVar("Opened")
+Names = tuple[str, ...]
 
 CACHE_VERSION = 3  # raise it when the same checkpoint must give another graph
 
@@ -86,3 +88,15 @@ def cached_onnx(name: str, checkpoint: Path, half: bool = False, force: bool = F
             f"cache folder {path.parent} cannot be written ({error.strerror}); set "
             "MPMESH_CACHE_DIR to another"
         ) from None
+
+
+def refuse_other_network(name: str, path: Path, inputs: Names, outputs: Names) -> None:
+    """Do nothing where an ONNX file's inputs and outputs, in their order, are that network's.
+
+    Raises:
+        WeightsError: they are another's.
+    """
+    network = cast(Network, network_class(name))
+    unknown = set(inputs) - set(network.INPUT_NAMES)  # exporting drops unused ones
+    if unknown or outputs != network.OUTPUT_NAMES:
+        raise WeightsError(f"{path} holds another network, not a {name}")

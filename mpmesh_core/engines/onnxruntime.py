@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mpmesh_core.engines.onnx_cache import refuse_other_network
 from mpmesh_core.errors import MissingFileError, WeightsError
-from mpmesh_core.networks import Network, network_class
 
 _TYPES = {
     "tensor(float16)": np.float16,
@@ -87,10 +86,7 @@ def open_network(name: str, onnx_path: Path, threads: int = 0) -> OnnxRuntimeEng
         WeightsError: also where the file holds another network.
     """
     engine = OnnxRuntimeEngine(name, onnx_path, threads)
-    network = cast(Network, network_class(name))
-    unknown = set(engine.input_names) - set(network.INPUT_NAMES)  # exporting drops unused ones
-    if unknown or engine.output_names != network.OUTPUT_NAMES:
-        raise WeightsError(f"{onnx_path} holds another network, not a {name}")
+    refuse_other_network(name, onnx_path, engine.input_names, engine.output_names)
     return engine
 
 

@@ -14,17 +14,16 @@ from functools import cache
 from pathlib import Path
 from threading import Lock
 from types import ModuleType
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from mpmesh_core.engines.onnx_cache import Names, refuse_other_network
 from mpmesh_core.errors import MissingPackageError, WeightsError, first_line
-from mpmesh_core.networks import Network, network_class
 from mpmesh_core.types import Array
 
-Names = tuple[str, ...]
 Shapes = tuple[tuple[int, ...], ...]  # of the inputs, in their order
 
 KEPT = 8
@@ -212,10 +211,7 @@ def _own_names(name: str, onnx_path: Path) -> tuple[Names, Names]:
         reason = first_line(error)
         raise WeightsError(f"{name} network {onnx_path} is not usable: {reason}") from error
     inputs, outputs = (tuple(each.name for each in ports) for ports in (graph.input, graph.output))
-    network = cast(Network, network_class(name))
-    unknown = set(inputs) - set(network.INPUT_NAMES)  # exporting drops unused ones
-    if unknown or outputs != network.OUTPUT_NAMES:
-        raise WeightsError(f"{onnx_path} holds another network, not a {name}")
+    refuse_other_network(name, onnx_path, inputs, outputs)
     return inputs, outputs
 
 

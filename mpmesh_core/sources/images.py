@@ -101,8 +101,10 @@ def _avif_turns(data: bytes) -> tuple[int, int | None] | None:
 
     They are looked for by their tags: eight such bytes don't come about by chance.
     """
+    if data[4:8] != b"ftyp":
+        return None
     turn, mirror = _AVIF_TURN.search(data), _AVIF_MIRROR.search(data)
-    if data[4:8] != b"ftyp" or not (turn or mirror):
+    if not (turn or mirror):
         return None
     return turn[1][0] & 3 if turn else 0, mirror[1][0] & 1 if mirror else None
 
