@@ -47,7 +47,10 @@ _ENCODINGS: dict[str, tuple[int, int, int | None]] = {
     "uyvy": (2, 1, cv2.COLOR_YUV2RGB_UYVY),
     "yuv422_yuy2": (2, 1, cv2.COLOR_YUV2RGB_YUY2),
     "yuyv": (2, 1, cv2.COLOR_YUV2RGB_YUY2),
+    "nv12": (1, 1, cv2.COLOR_YUV2RGB_NV12),
+    "nv21": (1, 1, cv2.COLOR_YUV2RGB_NV21),
 }
+_COLOUR_BELOW = {"nv12", "nv21"}  # rows of grey, then half as many of colour
 
 
 def image_from_message(message: Any) -> Array:
@@ -65,17 +68,18 @@ def image_from_message(message: Any) -> Array:
     channels, depth, conversion = _ENCODINGS[encoding]
     height, width, step = int(message.height), int(message.width), int(message.step)
     row = width * channels * depth
+    lines = height + height // 2 if encoding in _COLOUR_BELOW else height
     data = np.frombuffer(bytes(message.data), np.uint8)
-    if height < 1 or width < 1 or step < row or data.size < height * step:
+    if height < 1 or width < 1 or step < row or data.size < lines * step:
         raise InputError(
             f"image message of {width}x{height} {encoding}, step {step}, has {data.size} bytes, "
-            f"needs {height * max(step, row)}"
+            f"needs {lines * max(step, row)}"
         )
-    rows = data[: height * step].reshape(height, step)[:, :row]
+    rows = data[: lines * step].reshape(lines, step)[:, :row]
     if depth == 2:
         order = ">u2" if message.is_bigendian else "<u2"
         rows = (np.ascontiguousarray(rows).view(order) >> 8).astype(np.uint8)
-    image = np.ascontiguousarray(rows).reshape(height, width, channels)
+    image = np.ascontiguousarray(rows).reshape(lines, width, channels)
     if conversion is None:
         return image
     try:

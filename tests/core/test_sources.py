@@ -482,6 +482,19 @@ class TestImageFromMessage:
         image = image_from_message(image_message(np.stack(pair, axis=-1), encoding))
         assert image.shape == (4, 8, 3) and np.ptp(image) <= 1
 
+    @pytest.mark.parametrize("encoding, red", [("nv12", 1), ("nv21", 0)])
+    @pytest.mark.parametrize("padding", [0, 6])
+    def test_colour_below_the_grey(self, encoding: str, red: int, padding: int) -> None:
+        """Red on the left, grey on the right: rows of grey, then pairs of colour for four pixels."""
+        rows = np.full((6, 8), 128, np.uint8)  # a picture of 8x4
+        rows[4:, red:4:2] = 240  # red less grey
+        message = image_message(rows, encoding, padding)
+        message.height = 4
+        image = image_from_message(message).astype(int)
+        assert image.shape == (4, 8, 3)
+        assert (image[:, :4, 0] > image[:, :4, 1:].max(axis=-1) + 100).all()
+        assert np.ptp(image[:, 4:]) <= 1
+
     def test_faults_are_named(self) -> None:
         message = image_message(quadrants(), "rgb8")
         message.data = message.data[:-1]
@@ -493,7 +506,7 @@ class TestImageFromMessage:
 
     @given(
         st.integers(0, 9), st.integers(0, 9), st.integers(0, 40), st.binary(max_size=300),
-        st.sampled_from(["rgb8", "mono16", "bayer_rggb8", "yuv422", "bgra8", "what"]),
+        st.sampled_from(["rgb8", "mono16", "bayer_rggb8", "yuv422", "nv12", "bgra8", "what"]),
     )  # fmt: skip
     @settings(max_examples=100, deadline=None)
     def test_random_fields(
