@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -17,6 +18,7 @@ from typing import Any
 
 from mpmesh_core.errors import DeviceError, MissingPackageError, UsageError
 from mpmesh_core.replay import ReplayConfig, ReplayJob, ReplayReport, replay_or_report
+from mpmesh_core.stopping import deaf_children
 
 
 def plan_jobs(bags: Sequence[Path], output: Path) -> list[ReplayJob]:
@@ -55,14 +57,15 @@ def replay_jobs(
     threads = max(1, (os.cpu_count() or 1) // processes)
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(
-        processes, mp_context=context, initializer=_use_threads, initargs=(threads,)
+        processes, mp_context=context, initializer=_begin, initargs=(threads,)
     )
     coming = iter(jobs)
     try:
         with pool:  # holds no more jobs than processes, so that after Ctrl-C none is begun any more
-            running = {
-                pool.submit(replay_or_report, job, config) for job in islice(coming, processes)
-            }
+            with deaf_children():  # until they have begun
+                running = {
+                    pool.submit(replay_or_report, job, config) for job in islice(coming, processes)
+                }
             while running:
                 done, running = wait(running, return_when=FIRST_COMPLETED)
                 running |= {
@@ -117,10 +120,14 @@ def _replay_from(folder: Path, job: ReplayJob, config: ReplayConfig) -> ReplayRe
     return replay_or_report(job, config)
 
 
-def _use_threads(count: int) -> None:
+def _begin(threads: int) -> None:
+    """What a process does before its first job; if stopped meanwhile, it ends without a word."""
     import torch
 
-    torch.set_num_threads(count)
+    torch.set_num_threads(threads)
+    if signal.SIGINT in signal.sigpending():
+        os._exit(1)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _import_ray() -> Any:

@@ -485,7 +485,7 @@ class TestImageFromMessage:
     @pytest.mark.parametrize("encoding, red", [("nv12", 1), ("nv21", 0)])
     @pytest.mark.parametrize("padding", [0, 6])
     def test_colour_below_the_grey(self, encoding: str, red: int, padding: int) -> None:
-        """Red on the left, grey on the right: rows of grey, then pairs of colour for four pixels."""
+        """Red on the left, grey on the right; a pair of colour serves four pixels."""
         rows = np.full((6, 8), 128, np.uint8)  # a picture of 8x4
         rows[4:, red:4:2] = 240  # red less grey
         message = image_message(rows, encoding, padding)

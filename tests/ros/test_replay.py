@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -382,6 +383,27 @@ class TestFleet:
         assert report.error is None and report.job == jobs[0]
         assert jobs[0].output.is_file()
 
+    @pytest.mark.skipif(sys.platform != "linux", reason="looks for processes in /proc")
+    def test_stopped_while_processes_start(self, make_bag, tmp_path):
+        """They end without a word; what is said comes from the command alone."""
+        bags = [make_bag(name=name) for name in ("one", "two")]
+        command = [sys.executable, "-c", "from mpmesh_core.cli import main; main()", "replay"]
+        command += [*map(str, bags), "--output", str(tmp_path / "out"), "--jobs", "2"]
+        process = subprocess.Popen(
+            command, start_new_session=True, stderr=subprocess.PIPE, text=True
+        )
+        deadline = time.monotonic() + 120
+        while not _starts_processes(process.pid) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        time.sleep(0.2)
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=120)
+        assert process.returncode == 130
+        assert said.splitlines() == [
+            "mpmesh: stopped by SIGINT",
+            "stopped; bags that are finished are kept, the same call goes on",
+        ]
+
     def test_killed_replay_never_looks_finished(self, make_bag, tmp_path):
         done, killed = make_bag(name="done"), make_bag(name="killed")
         jobs = plan_jobs([done, killed], tmp_path / "out")
@@ -451,6 +473,16 @@ class TestEvaluation:
             read_truths([ReplayJob(recorded, tmp_path / "new.mcap")], PEOPLE, "/mpmesh/people")
         with pytest.raises(UsageError, match="is of one bag"):
             read_truths([job, job], PEOPLE, str(tmp_path / "run"))
+
+
+def _starts_processes(parent: int) -> bool:
+    """Whether a process has one of multiprocessing's below it, which may not have begun yet."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # ended meanwhile
+            below = int(stat.read_text().rpartition(")")[2].split()[1]) == parent
+            if below and b"spawn_main" in stat.with_name("cmdline").read_bytes():
+                return True
+    return False
 
 
 def test_command_line(make_bag, tmp_path):
