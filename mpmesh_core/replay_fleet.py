@@ -18,7 +18,7 @@ from typing import Any
 
 from mpmesh_core.errors import DeviceError, MissingPackageError, UsageError
 from mpmesh_core.replay import ReplayConfig, ReplayJob, ReplayReport, replay_or_report
-from mpmesh_core.stopping import deaf_children
+from mpmesh_core.stopping import StopRequest, deaf_children
 
 
 def plan_jobs(bags: Sequence[Path], output: Path) -> list[ReplayJob]:
@@ -62,10 +62,12 @@ def replay_jobs(
     coming = iter(jobs)
     try:
         with pool:  # holds no more jobs than processes, so that after Ctrl-C none is begun any more
-            with deaf_children():  # until they have begun
+            # A signal waits until all are there: in between it would leave half a process behind.
+            with StopRequest(lambda _: None) as request, deaf_children():
                 running = {
                     pool.submit(replay_or_report, job, config) for job in islice(coming, processes)
                 }
+            request.obey()
             while running:
                 done, running = wait(running, return_when=FIRST_COMPLETED)
                 running |= {

@@ -398,11 +398,13 @@ class TestFleet:
         time.sleep(0.2)
         os.killpg(process.pid, signal.SIGINT)
         _, said = process.communicate(timeout=120)
-        assert process.returncode == 130
-        assert said.splitlines() == [
-            "mpmesh: stopped by SIGINT",
-            "stopped; bags that are finished are kept, the same call goes on",
-        ]
+        assert (process.returncode, said.splitlines()) == (
+            130,
+            [
+                "mpmesh: stopped by SIGINT",
+                "stopped; bags that are finished are kept, the same call goes on",
+            ],
+        )
 
     def test_killed_replay_never_looks_finished(self, make_bag, tmp_path):
         done, killed = make_bag(name="done"), make_bag(name="killed")
