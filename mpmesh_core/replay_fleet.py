@@ -6,19 +6,15 @@ Out  ReplayReports as they come in; what fails doesn't stop the others
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
 from collections.abc import Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from itertools import islice
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from mpmesh_core.errors import DeviceError, MissingPackageError, UsageError
+from mpmesh_core.processes import in_processes
 from mpmesh_core.replay import ReplayConfig, ReplayJob, ReplayReport, replay_or_report
-from mpmesh_core.stopping import StopRequest, deaf_children
 
 
 def plan_jobs(bags: Sequence[Path], output: Path) -> list[ReplayJob]:
@@ -54,32 +50,7 @@ def replay_jobs(
     Raises:
         DeviceError: a process was killed, most likely for its memory.
     """
-    threads = max(1, (os.cpu_count() or 1) // processes)
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(
-        processes, mp_context=context, initializer=_begin, initargs=(threads,)
-    )
-    coming = iter(jobs)
-    try:
-        with pool:  # holds no more jobs than processes, so that after Ctrl-C none is begun any more
-            # A signal waits until all are there: in between it would leave half a process behind.
-            with StopRequest(lambda _: None) as request, deaf_children():
-                running = {
-                    pool.submit(replay_or_report, job, config) for job in islice(coming, processes)
-                }
-            request.obey()
-            while running:
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                running |= {
-                    pool.submit(replay_or_report, job, config) for job in islice(coming, len(done))
-                }
-                for future in done:
-                    yield future.result()
-    except BrokenProcessPool:
-        raise DeviceError(
-            "a process of --jobs was killed, perhaps for its memory; go on with fewer of them, "
-            "finished bags are kept"
-        ) from None
+    return in_processes(partial(replay_or_report, config=config), jobs, processes)
 
 
 def replay_on_ray(
@@ -120,16 +91,6 @@ def _replay_from(folder: Path, job: ReplayJob, config: ReplayConfig) -> ReplayRe
         text = f"a machine of the cluster does not see {folder}: {error.strerror}"
         return ReplayReport(job, error=text, exit_code=1)
     return replay_or_report(job, config)
-
-
-def _begin(threads: int) -> None:
-    """What a process does before its first job; if stopped meanwhile, it ends without a word."""
-    import torch
-
-    torch.set_num_threads(threads)
-    if signal.SIGINT in signal.sigpending():
-        os._exit(1)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _import_ray() -> Any:

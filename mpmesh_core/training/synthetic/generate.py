@@ -10,11 +10,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
+from mpmesh_core.processes import in_processes
 from mpmesh_core.rasterizer import Array
 from mpmesh_core.training.scene import (
     PersonTruth,
@@ -79,6 +79,7 @@ def write_shards(
 
     Raises:
         UsageError: the folder holds scenes of another seed or configuration.
+        DeviceError: a process was killed, most likely for its memory.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -95,10 +96,9 @@ def write_shards(
             done += _write_task(task)
             yield done
         return
-    with ProcessPoolExecutor(processes) as pool:
-        for written in pool.map(_write_task, tasks):
-            done += written
-            yield done
+    for written in in_processes(_write_task, tasks, processes):
+        done += written
+        yield done
 
 
 def synthesize_shards(config: SynthesisConfig, say: Callable[[str], None]) -> None:

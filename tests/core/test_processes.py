@@ -1,0 +1,47 @@
+"""Jobs on several processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+
+import pytest
+
+from mpmesh_core.errors import DeviceError
+from mpmesh_core.processes import in_processes
+
+
+def squared(number: int) -> tuple[int, int]:
+    return number * number, os.getpid()
+
+
+def last_is_killed(number: int) -> int:
+    if number == 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return number
+
+
+def test_every_job_once_on_several_processes() -> None:
+    made = list(in_processes(squared, range(7), 2))
+    assert sorted(square for square, _ in made) == [0, 1, 4, 9, 16, 25, 36]
+    assert os.getpid() not in {process for _, process in made}
+
+
+def test_no_more_jobs_are_taken_than_processes_are_free() -> None:
+    taken: list[int] = []
+
+    def jobs() -> Iterator[int]:
+        for number in range(6):
+            taken.append(number)
+            yield number
+
+    results = in_processes(squared, jobs(), 2)
+    next(results)
+    assert len(taken) <= 4
+    results.close()
+
+
+def test_killed_process_is_one_line() -> None:
+    with pytest.raises(DeviceError, match="was killed"):
+        list(in_processes(last_is_killed, range(3), 2))
