@@ -14,10 +14,10 @@ from pathlib import Path
 from mpmesh_core.errors import InputError, MissingFileError, UsageError
 from mpmesh_core.sources.bag_reader import is_bag
 from mpmesh_core.sources.bags import Bag
+from mpmesh_core.sources.decoding import decode_image
 from mpmesh_core.sources.frames import BadFrame, Frame, Source
 from mpmesh_core.sources.images import (
     ImageFiles,
-    decode_image,
     folder_images,
     is_image_name,
     natural_key,

@@ -3,9 +3,7 @@
 In   paths of pictures in any format that OpenCV reads
 Out  Frames in the order given, BadFrames for the broken ones
 
-The orientation in EXIF or AVIF is applied, grey pictures become RGB, 16-bit ones keep their upper
-8 bits, and transparency is dropped. A picture that ends too early is broken, even where a decoder
-would fill the rest with grey.
+How they are decoded is `decoding`'s.
 """
 
 from __future__ import annotations
@@ -13,15 +11,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
 import numpy as np
 
 from mpmesh_core.errors import InputError, MissingFileError
+from mpmesh_core.sources.decoding import decode_image
 from mpmesh_core.sources.frames import BadFrame, Frame, SourceKind
-from mpmesh_core.sources.opencv_log import SILENT, set_log_level
 
 Array = np.ndarray
 IMAGE_SUFFIXES: tuple[str, ...] = (
@@ -39,9 +36,6 @@ IMAGE_SUFFIXES += (".pnm", ".ppm", ".tif", ".tiff", ".webp")
 NUMBERED_FPS = 30.0  # rate that numbered pictures are taken to have
 SHORTEST_SEQUENCE = 5
 LARGEST_CHANGE = 24.0  # mean grey levels between neighbours of a video, seen very small
-_AFTER_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]", re.DOTALL)
-_AVIF_TURN = re.compile(rb"\0\0\0\x09irot(.)", re.DOTALL)  # quarters against the clock
-_AVIF_MIRROR = re.compile(rb"\0\0\0\x09imir(.)", re.DOTALL)  # 0: upside down, 1: left to right
 _LAST_NUMBER = re.compile(r"^(.*?)(\d+)(\D*)$")
 
 
@@ -65,104 +59,6 @@ def read_image(path: str | Path, upright: bool = True) -> Array:
         raise InputError(f"image {path}: {error}") from None
     except OSError as error:
         raise InputError(f"image {path} cannot be read: {error.strerror}") from None
-
-
-def decode_image(data: bytes, upright: bool = True, remedy: str = "copy the file again") -> Array:
-    """Decode a picture file's content to (H, W, 3) uint8 RGB.
-
-    Args:
-        data: the content.
-        upright: as in `read_image`.
-        remedy: what to do about one that isn't whole.
-
-    Raises:
-        InputError: empty, cut off, or no picture.
-    """
-    if not data:
-        raise InputError(f"empty; {remedy}")
-    if _cut_off(data):
-        raise InputError(f"cut off; {remedy}")
-    buffer = np.frombuffer(data, np.uint8)
-    turns = _avif_turns(data) if upright else None
-    try:
-        with _quiet_decoders():
-            turn = 0 if upright and turns is None else cv2.IMREAD_IGNORE_ORIENTATION
-            image = cv2.imdecode(buffer, cv2.IMREAD_COLOR | turn)
-    except cv2.error:  # size limits and faulty headers
-        image = None
-    if image is None:
-        raise InputError("not a picture that OpenCV can decode, or a damaged one")
-    image = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-    return image if turns is None else _turned(image, *turns)
-
-
-def _avif_turns(data: bytes) -> tuple[int, int | None] | None:
-    """An AVIF's own quarter turns and mirror axis, which OpenCV doesn't apply and EXIF yields to.
-
-    They are looked for by their tags: eight such bytes don't come about by chance.
-    """
-    if data[4:8] != b"ftyp":
-        return None
-    turn, mirror = _AVIF_TURN.search(data), _AVIF_MIRROR.search(data)
-    if not (turn or mirror):
-        return None
-    return turn[1][0] & 3 if turn else 0, mirror[1][0] & 1 if mirror else None
-
-
-def _turned(image: Array, quarters: int, axis: int | None) -> Array:
-    """The picture turned, then mirrored."""
-    image = np.rot90(image, quarters)
-    return np.ascontiguousarray(image if axis is None else np.flip(image, axis))
-
-
-def _cut_off(data: bytes) -> bool:
-    """Whether a JPEG or PNG lacks its end; other decoders notice by themselves.
-
-    What follows the end does not matter: phones append films.
-    """
-    if data.startswith(b"\xff\xd8\xff"):
-        return not _jpeg_ends(data)
-    return data.startswith(b"\x89PNG\r\n\x1a\n") and not _png_ends(data)
-
-
-def _jpeg_ends(data: bytes) -> bool:
-    """Whether the markers lead from the start of a JPEG to its end."""
-    place = 2
-    while place + 4 <= len(data) and data[place] == 0xFF:
-        marker = data[place + 1]
-        if marker == 0xFF:  # filling
-            place += 1
-            continue
-        place += 2 + int.from_bytes(data[place + 2 : place + 4], "big")  # a segment
-        if marker == 0xDA:  # a scan, up to the next marker that is neither data nor a restart
-            found = _AFTER_SCAN.search(data, place)
-            if found is None:
-                return False
-            place = found.start()
-        if data[place : place + 2] == b"\xff\xd9":
-            return True
-    return False
-
-
-def _png_ends(data: bytes) -> bool:
-    """Whether the chunks of a PNG lead to its IEND."""
-    place = 8
-    while place + 12 <= len(data):
-        length, kind = data[place : place + 4], data[place + 4 : place + 8]
-        if kind == b"IEND":
-            return True
-        place += 12 + int.from_bytes(length, "big")
-    return False
-
-
-@contextmanager
-def _quiet_decoders() -> Iterator[None]:
-    """Keep OpenCV's own messages off the terminal; ours says the same in one line."""
-    level = set_log_level(SILENT)
-    try:
-        yield
-    finally:
-        set_log_level(level)
 
 
 class ImageFiles:

@@ -14,7 +14,7 @@ import numpy as np
 
 from mpmesh_core.camera import Camera
 from mpmesh_core.errors import InputError
-from mpmesh_core.sources.images import decode_image
+from mpmesh_core.sources.decoding import decode_image
 
 Array = np.ndarray
 

@@ -64,9 +64,41 @@ class TestDecodeImage:
         image = quadrants().astype(np.uint16) * 257
         np.testing.assert_array_equal(decode_image(encode(image, ".png")), quadrants())
 
-    def test_alpha_is_dropped(self) -> None:
+    @pytest.mark.parametrize("largest", [1, 15, 100, 255, 1023, 4095, 65535])
+    @pytest.mark.parametrize("kind", ["P2", "P3", "P5", "P6"])
+    def test_netpbm_has_a_largest_value_of_its_own(self, kind: str, largest: int) -> None:
+        """Ten or twelve bits of an industrial camera are no dark picture."""
+        levels = np.array([[0, largest // 2, largest]], ">u2" if largest > 255 else "u1")
+        values = levels[..., None].repeat(3, axis=2) if kind in ("P3", "P6") else levels
+        data = values.tobytes()
+        if kind in ("P2", "P3"):
+            data = " ".join(map(str, values.ravel())).encode() + b"\n"
+        head = f"{kind}\n# 9 9 9\n3 # of 1 row\n1\n{largest}\n".encode()
+        expected = levels.astype(float) * 255 / largest
+        image = decode_image(head + data)
+        assert image.shape == (1, 3, 3)
+        np.testing.assert_allclose(image, expected[..., None].repeat(3, axis=2), atol=1)
+
+    @pytest.mark.parametrize("suffix", [".png", ".tiff"])
+    def test_alpha_is_dropped(self, suffix: str) -> None:
         image = np.dstack([quadrants(), np.full((48, 64), 7, np.uint8)])
-        np.testing.assert_array_equal(decode_image(encode(image, ".png")), quadrants())
+        np.testing.assert_array_equal(decode_image(encode(image, suffix)), quadrants())
+
+    def test_alpha_of_a_tiff_darkens_nothing(self) -> None:
+        """A TIFF that says its alpha is one comes out of OpenCV multiplied by it."""
+        colour = quadrants()
+        rows = np.dstack([colour, np.full(colour.shape[:2], 128, np.uint8)])
+        height, width = colour.shape[:2]
+        tags = [(256, 4, 1, width), (257, 4, 1, height), (258, 3, 1, 8), (259, 3, 1, 1)]
+        tags += [(262, 3, 1, 2), (273, 4, 1, 154), (277, 3, 1, 4), (278, 4, 1, height)]
+        tags += [(279, 4, 1, rows.size), (338, 3, 1, 2)]
+        entries = [struct.pack("<HHII", *tag) for tag in tags]
+        entries[2] = struct.pack("<HHII", 258, 3, 4, 146)  # bits of each, behind the directory
+        head = struct.pack("<2sHIH", b"II", 42, 16, 0).ljust(16, b"\0")
+        directory = struct.pack("<H", len(tags)) + b"".join(entries) + bytes(4)
+        data = head + directory.ljust(130, b"\0") + struct.pack("<4H", 8, 8, 8, 8) + rows.tobytes()
+        image = decode_image(data)
+        np.testing.assert_allclose(image.astype(int), colour, atol=1)
 
     @pytest.mark.parametrize("orientation", range(1, 9))
     def test_exif_orientation(self, orientation: int) -> None:
