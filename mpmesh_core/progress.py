@@ -112,7 +112,7 @@ def summary_table(summary: RunSummary, seconds: float, backend: str) -> Table:
     if summary.left_out:
         table.add_row("frames that left something out", str(summary.left_out))
     for stage, times in summary.timings.items():
-        p50, p95 = np.percentile(times, (50, 95))
+        p50, p95 = np.percentile(times.values, (50, 95))
         table.add_row(f"{stage} p50 / p95", f"{p50:.1f} / {p95:.1f} ms")
     table.add_row("speed with reading and writing", f"{summary.frames / seconds:.1f} FPS")
     table.add_row("backend", backend)

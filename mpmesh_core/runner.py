@@ -20,6 +20,7 @@ from mpmesh_core.camera import Camera
 from mpmesh_core.errors import InputError, MPMeshError, UsageError
 from mpmesh_core.pipeline import Looked, Pipeline
 from mpmesh_core.run_outputs import RunConfig, RunOutputs
+from mpmesh_core.samples import Samples
 from mpmesh_core.sources import BadFrame, Frame, Source
 from mpmesh_core.stage_output import FOLDERS
 from mpmesh_core.types import FrameResult
@@ -32,9 +33,9 @@ class RunSummary:
     frames: int = 0
     people: int = 0
     bad: list[BadFrame] = field(default_factory=list)
-    timings: dict[str, list[float]] = field(default_factory=dict)  # stage -> [ms] per frame
+    timings: dict[str, Samples] = field(default_factory=dict)  # stage -> [ms] of frames
     left_out: int = 0  # frames that gave something up for their deadline
-    latency: list[float] = field(default_factory=list)  # [ms] per frame, all stages
+    latency: Samples = field(default_factory=Samples)  # [ms] of frames, all stages
     assumed_camera: bool = False  # some frame had no known camera, so distances are approximate
     last_overlay: Path | None = None
 
@@ -43,9 +44,9 @@ class RunSummary:
         self.frames += 1
         self.left_out += bool(result.left_out)
         self.people += len(result.seen)
-        self.latency.append(sum(result.timings.values()))
+        self.latency.add(sum(result.timings.values()))
         for stage, milliseconds in result.timings.items():
-            self.timings.setdefault(stage, []).append(milliseconds)
+            self.timings.setdefault(stage, Samples()).add(milliseconds)
 
 
 class CameraRule(Protocol):

@@ -84,7 +84,7 @@ def evaluate_replay(replay: ReplayReport, config: ReplayConfig, truth: Truth) ->
         frames=frames,
         found_people=found,
         true_people=truth.frames,
-        latency_ms=replay.summary.latency,
+        latency_ms=replay.summary.latency.values,
     )
     page = report_page(evaluation)
     for suffix, text in zip(_REPORT, (_figures(evaluation), page)):

@@ -20,6 +20,7 @@ from mpmesh_core.pipeline import Looked, Pipeline
 from mpmesh_core.progress import run_with_progress, summary_table
 from mpmesh_core.run_outputs import RunConfig
 from mpmesh_core.runner import RunSummary
+from mpmesh_core.samples import Samples
 from mpmesh_core.showcase import best_frame, draw_showcase, write_showcase
 from mpmesh_core.sources import BadFrame, Frame, open_source
 from mpmesh_core.types import Array, FrameResult
@@ -145,7 +146,9 @@ class TestRun:
 
 class TestSummaryTable:
     def test_percentiles_and_rate(self) -> None:
-        summary = RunSummary(frames=4, people=10, timings={"detect": [1.0, 2.0, 3.0, 100.0]})
+        summary = RunSummary(
+            frames=4, people=10, timings={"detect": Samples([1.0, 2.0, 3.0, 100.0])}
+        )
         shown = io.StringIO()
         Console(file=shown, width=80).print(summary_table(summary, 2.0, "torch on cpu"))
         text = shown.getvalue()
