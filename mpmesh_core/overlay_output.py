@@ -23,6 +23,8 @@ from mpmesh_core.sources.videos import quiet_ffmpeg
 Array = np.ndarray
 JPEG_QUALITY = 92
 FALLBACK_FPS = 30.0
+_LONGEST_SIDE = 8190  # [px] that MPEG-4 knows
+_LEAST_RATE = 1.0  # [px/s]; at half of that the encoder ends the process
 _LONGEST_STEM = 240  # bytes; file systems take 255 with the number, the suffix and `.part`
 
 
@@ -66,7 +68,10 @@ class OverlayImages:
 
 
 class OverlayVideo:
-    """Writes one video; the first picture decides its size, later ones are fitted into it."""
+    """Writes one video; the first picture decides its size, later ones are fitted into it.
+
+    Pictures longer than MPEG-4 can hold, 8190 pixels, are made smaller.
+    """
 
     def __init__(self, path: str | Path, fps: float | None) -> None:
         path = Path(path)
@@ -79,6 +84,8 @@ class OverlayVideo:
         """Append one picture (H, W, 3) uint8 RGB; returns the video's path."""
         if self._writer is None:
             height, width = image.shape[:2]
+            scale = min(1.0, _LONGEST_SIDE / max(width, height))
+            width, height = max(1, round(scale * width)), max(1, round(scale * height))
             self._size = (width + width % 2, height + height % 2)  # the codec wants even sizes
             self._writer = self._open()
         self._writer.write(cv2.cvtColor(_fitted(image, self._size), cv2.COLOR_RGB2BGR))
@@ -87,6 +94,12 @@ class OverlayVideo:
 
     def _open(self) -> cv2.VideoWriter:
         """OpenCV names containers by suffix: .ismv is MP4 in fragments, renamed once it exists."""
+        width, height = self._size
+        if width * height * self.fps < _LEAST_RATE:
+            raise InputError(
+                f"video {self.path} cannot be written: {width}x{height} pixels at {self.fps:g} FPS "
+                "are too few; use --no-overlay"
+            )
         quiet_ffmpeg()
         beginning = self.path.with_name(f".{self.path.stem}.ismv")
         codec = cv2.VideoWriter.fourcc(*"mp4v")

@@ -367,6 +367,21 @@ class TestOverlayVideo:
         video.close()
         assert [frame.image.shape for frame in open_source(str(video.path))] == [(48, 64, 3)] * 5
 
+    def test_longer_than_the_codec_can(self, tmp_path: Path) -> None:
+        """An 8K picture beside its top view is made smaller, its shape kept."""
+        video = OverlayVideo(tmp_path / "overlay.mp4", 1)
+        video.write(flat(120, 10800, 432), "clip.mp4")
+        video.close()
+        assert [frame.image.shape for frame in open_source(str(video.path))] == [(328, 8190, 3)]
+
+    def test_too_few_pixels_a_second(self, tmp_path: Path) -> None:
+        """The encoder would end the process."""
+        video = OverlayVideo(tmp_path / "overlay.mp4", 0.1)
+        with pytest.raises(InputError, match=r"2x2 pixels at 0\.1 FPS are too few.*--no-overlay"):
+            video.write(flat(120, 2, 2), "clip.mp4")
+        video.close()
+        assert os.listdir(tmp_path) == []
+
     def test_a_full_disk_is_told(self, tmp_path: Path) -> None:
         """OpenCV says nothing, so the file is cut behind its back."""
         video = OverlayVideo(tmp_path / "overlay.mp4", 10)
