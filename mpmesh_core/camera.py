@@ -22,6 +22,7 @@ from mpmesh_core.checks import check_shapes
 from mpmesh_core.constants import constant
 from mpmesh_core.errors import InputError, MissingFileError
 from mpmesh_core.lens import MODELS, Lens, distort, make_lens, undistort
+from mpmesh_core.paths import expanded
 
 Array = np.ndarray
 ArrayOrTensor = TypeVar("ArrayOrTensor", Array, Tensor)
@@ -91,7 +92,7 @@ class Camera:
             MissingFileError: no such file.
             InputError: not a CameraInfo, or values that describe no camera.
         """
-        path = Path(path)
+        path = expanded(path)
         if not path.is_file():
             raise MissingFileError(f"camera file {path} does not exist; give a CameraInfo YAML")
         try:

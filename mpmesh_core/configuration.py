@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from mpmesh_core.engines import Backend
+from mpmesh_core.paths import HomePath
 
 Choice = Literal["auto", "on", "off"]
 SecondLook = Literal["auto", "on", "thorough", "off"]
@@ -21,8 +21,10 @@ class PipelineConfig(BaseModel):
     variant: Literal["light", "paper"] = Field("light", description="size of the networks")
     backend: Backend = Field("auto", description="what runs the networks")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
-    weights: Path | None = Field(None, description="folder of checkpoints instead of the shipped")
-    detector: Path | None = Field(None, description="ONNX file of another person detector")
+    weights: HomePath | None = Field(
+        None, description="folder of checkpoints instead of the shipped"
+    )
+    detector: HomePath | None = Field(None, description="ONNX file of another person detector")
     body: str = Field("open", description="open, smpl, or a path to a body file")
     gender: Literal["neutral", "male", "female"] = Field("neutral", description="of an SMPL body")
     max_people: Annotated[int, Field(ge=1, le=256)] = Field(

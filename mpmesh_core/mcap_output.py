@@ -17,6 +17,7 @@ from typing import IO, Any
 from mpmesh_core import __version__
 from mpmesh_core.errors import MissingPackageError, refusing
 from mpmesh_core.outputs import prepare_folder, refuse_folder
+from mpmesh_core.paths import expanded
 
 # offered by a topic that is written once: keep last 1, reliable, transient local (as rosbag2 writes
 # policies in its formats up to 8, which every ROS 2 reads)
@@ -46,7 +47,7 @@ class McapFile:
 
     def __init__(self, path: str | Path, salvage: bool = False) -> None:
         mcap = import_mcap()
-        path = Path(path).expanduser()
+        path = expanded(path)
         self.path = prepare_folder(path.parent, "file") / path.name
         refuse_folder(self.path)
         self.partial = self.path.with_name(f".{self.path.name}.part")

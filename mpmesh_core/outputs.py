@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from mpmesh_core.errors import InputError, MissingFileError, NumericalError
+from mpmesh_core.paths import expanded
 from mpmesh_core.types import FrameResult, Person
 
 Array = np.ndarray
@@ -57,7 +58,7 @@ def prepare_folder(folder: str | Path, option: str = "--output") -> Path:
     Raises:
         InputError: it cannot be made or written.
     """
-    folder = Path(folder).expanduser()
+    folder = expanded(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         # a name of its own: several processes may share the folder
@@ -75,7 +76,7 @@ def refuse_folder(path: Path) -> None:
     Raises:
         InputError: there is one.
     """
-    if path.expanduser().is_dir():
+    if expanded(path).is_dir():
         raise InputError(f"{path} cannot be written: it is a folder")
 
 

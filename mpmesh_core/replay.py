@@ -28,6 +28,7 @@ from mpmesh_core.drawing import OverlayDrawer
 from mpmesh_core.errors import InputError, MPMeshError
 from mpmesh_core.mcap_output import McapFile, read_note
 from mpmesh_core.messages import MessageFrame, MessageOptions
+from mpmesh_core.paths import HomePath
 from mpmesh_core.people_recording import (
     NODE_NAME,
     PeopleRecorder,
@@ -62,7 +63,7 @@ class ReplayConfig(BaseModel):
     node: str = Field(NODE_NAME, description="name before the outputs' topics")
     vertices: bool = Field(False, description="meshes in SmplPersonArray too")
     joint_frames: bool = Field(False, description="a TF frame for each joint")
-    camera_file: Path | None = Field(None, description="CameraInfo YAML instead of the bag's")
+    camera_file: HomePath | None = Field(None, description="CameraInfo YAML instead of the bag's")
     fov_degrees: Annotated[float, Field(ge=1, le=175)] | None = Field(
         None, description="field of view on the longer side instead of the bag's camera"
     )

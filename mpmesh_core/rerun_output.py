@@ -25,6 +25,7 @@ from mpmesh_core.drawing import person_vertices
 from mpmesh_core.errors import InputError, MissingPackageError, refusing
 from mpmesh_core.joints import SMPL_PARENTS
 from mpmesh_core.outputs import prepare_folder
+from mpmesh_core.paths import expanded
 from mpmesh_core.rasterizer import vertex_normals
 from mpmesh_core.types import FrameResult, Person
 
@@ -62,7 +63,7 @@ class RerunWriter:
 
     def __init__(self, path: str | Path, body: BodyModel) -> None:
         self._rr = import_rerun()
-        path = Path(path)
+        path = expanded(path)
         self.path = prepare_folder(path.parent, "--rerun") / path.name
         if path.is_dir():
             raise InputError(f"recording {path} cannot be written: it is a folder")

@@ -18,6 +18,7 @@ from typing import Protocol
 from mpmesh_core.ahead import work_ahead
 from mpmesh_core.camera import Camera
 from mpmesh_core.errors import InputError, MPMeshError, UsageError
+from mpmesh_core.paths import expanded
 from mpmesh_core.pipeline import Looked, Pipeline
 from mpmesh_core.run_outputs import RunConfig, RunOutputs
 from mpmesh_core.samples import Samples
@@ -121,10 +122,10 @@ def refuse_own_output(sources: Iterable[Source], config: RunConfig) -> None:
     Raises:
         UsageError: naming the first of them.
     """
-    folder = config.folder.expanduser().resolve()
+    folder = expanded(config.folder).resolve()
     own = {(folder / name).resolve() for name in ("overlay", *FOLDERS)}
     recordings = [
-        (option, path.expanduser().resolve())
+        (option, expanded(path).resolve())
         for option, path in (("--mcap", config.mcap), ("--rerun", config.rerun))
         if path is not None
     ]

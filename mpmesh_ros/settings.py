@@ -8,7 +8,6 @@ for what a setting calls None.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
@@ -16,6 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 from mpmesh_core.configuration import PipelineConfig
 from mpmesh_core.errors import UsageError
 from mpmesh_core.messages import MessageOptions
+from mpmesh_core.paths import HomePath
 
 SWITCHES = frozenset({"second_look", "fuse"})  # YAML takes on and off without quotes for booleans
 _ON_OFF = {True: "on", False: "off"}
@@ -34,7 +34,7 @@ class NodeSettings(PipelineConfig):
         description="whether pictures have the lens's distortion (K and D) or not (P); auto goes "
         "by the topic's name, image_rect...",
     )
-    camera_file: Path | None = Field(
+    camera_file: HomePath | None = Field(
         None, description="CameraInfo YAML instead of the camera_info topic"
     )
     fov_degrees: Annotated[float, Field(ge=1, le=175)] | None = Field(

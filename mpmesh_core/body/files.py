@@ -20,6 +20,7 @@ import numpy as np
 from mpmesh_core.body.pickles import load_smpl_pickle
 from mpmesh_core.errors import MissingFileError, UsageError, WeightsError, first_line, refusing
 from mpmesh_core.joints import SMPL_PARENTS
+from mpmesh_core.paths import expanded
 from mpmesh_core.types import Array
 
 OPEN_BODY = Path(__file__).parent.parent / "assets" / "open_body.npz"
@@ -92,7 +93,7 @@ def find_body_file(body: str, gender: str = "neutral") -> Path:
         return OPEN_BODY
     if body == "smpl":
         return _find_smpl(gender)
-    path = Path(body).expanduser()
+    path = expanded(body)
     if not path.is_file():
         raise MissingFileError(f"no body file {path}: give 'open', 'smpl' or a .npz or .pkl file")
     return path
@@ -100,7 +101,7 @@ def find_body_file(body: str, gender: str = "neutral") -> Path:
 
 def smpl_folder() -> Path:
     """Where the user's SMPL files are looked for: $MPMESH_SMPL_DIR or the cache folder."""
-    return Path(os.environ.get("MPMESH_SMPL_DIR", "~/.cache/mpmesh/smpl")).expanduser()
+    return expanded(os.environ.get("MPMESH_SMPL_DIR", "~/.cache/mpmesh/smpl"))
 
 
 def read_body_file(path: Path) -> BodyArrays:

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from mpmesh_core.cli import options
 from mpmesh_core.errors import MPMeshError, UsageError
+from mpmesh_core.paths import expanded
 
 if TYPE_CHECKING:
     from mpmesh_core.evaluation.replayed import Truth
@@ -107,7 +108,7 @@ def replay(
         camera_file=camera,
         fov_degrees=fov,
     )
-    plan = plan_jobs([bag.expanduser() for bag in bags], output.expanduser())
+    plan = plan_jobs([expanded(bag) for bag in bags], expanded(output))
     truths = {} if evaluate is None else read_truths(plan, config, evaluate)
     console = Console(stderr=True)
     failed: dict[Path, int] = {}  # bag -> exit code

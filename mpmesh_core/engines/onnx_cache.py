@@ -16,6 +16,7 @@ from typing import TypeVar, cast
 from mpmesh_core.engines.export import OPSET, export_onnx
 from mpmesh_core.errors import InputError, MissingFileError, WeightsError
 from mpmesh_core.networks import Network, network_class
+from mpmesh_core.paths import expanded
 
 logger = logging.getLogger(__name__)
 
@@ -29,9 +30,9 @@ def cache_folder() -> Path:
     """Folder for files that can be made again: MPMESH_CACHE_DIR, else the user's cache folder."""
     chosen = os.environ.get("MPMESH_CACHE_DIR")
     if chosen:
-        return Path(chosen).expanduser()
+        return expanded(chosen)
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "mpmesh"
+    return (Path(base) if base else expanded("~/.cache")) / "mpmesh"
 
 
 def open_cached(

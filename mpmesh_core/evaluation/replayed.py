@@ -20,6 +20,7 @@ from mpmesh_core.evaluation.people import compare_people
 from mpmesh_core.evaluation.plots import import_plotting
 from mpmesh_core.evaluation.report_page import Evaluation, report_page
 from mpmesh_core.outputs import refuse_folder, write_file
+from mpmesh_core.paths import expanded
 from mpmesh_core.people_recording import node_prefix
 from mpmesh_core.replay import ReplayConfig, ReplayJob, ReplayReport
 
@@ -56,7 +57,7 @@ def read_truths(jobs: Sequence[ReplayJob], config: ReplayConfig, text: str) -> d
             refuse_folder(job.output.with_suffix(suffix))
     import_metrics()
     import_plotting()
-    path = Path(text).expanduser()
+    path = expanded(text)
     if text.startswith("/") and not path.exists():
         return {job.bag: Truth(f"topic {text}", observed_in_bag(job.bag, text)) for job in jobs}
     if len(jobs) > 1:

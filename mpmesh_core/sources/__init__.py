@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from mpmesh_core.errors import InputError, MissingFileError, UsageError
+from mpmesh_core.paths import expanded
 from mpmesh_core.sources.bag_reader import is_bag
 from mpmesh_core.sources.bags import Bag
 from mpmesh_core.sources.decoding import decode_image
@@ -68,7 +69,7 @@ def open_source(text: str, topic: str | None = None, camera_info: bool = True) -
     """
     if not text:
         raise UsageError("a source has no name; give an image, folder, glob, video or bag")
-    path = _path(text)
+    path = expanded(text)
     if path.is_dir():
         if is_bag(path):
             return Bag(path, topic, camera_info)
@@ -100,7 +101,7 @@ def open_sources(
     sources: list[Source] = []
     group: list[Path] = []
     for text in [*texts, None]:
-        path = None if text is None else _path(text)
+        path = None if text is None else expanded(text)
         if len(texts) > 1 and path is not None and path.is_file() and is_image_name(path):
             group.append(path)
             continue
@@ -138,7 +139,7 @@ def _open_unnamed(path: Path, text: str) -> Source:
 
 def _open_glob(text: str, topic: str | None, camera_info: bool, alone: bool = True) -> list[Source]:
     """What a glob names: its pictures as one source, then its videos and bags in natural order."""
-    matches = [Path(match) for match in glob.glob(str(_path(text)), recursive=True)]
+    matches = [Path(match) for match in glob.glob(str(expanded(text)), recursive=True)]
     found = sorted(_once(matches) if "**" in text else matches, key=natural_key)
     if not found:
         raise MissingFileError(f"source {text} matches no file")
@@ -156,12 +157,7 @@ def _open_glob(text: str, topic: str | None, camera_info: bool, alone: bool = Tr
 
 
 def _is_glob(text: str) -> bool:
-    return any(letter in text for letter in "*?[") and not _path(text).exists()
-
-
-def _path(text: str) -> Path:
-    """The path that is meant; `~nobody` stays as it is, and doesn't exist."""
-    return Path(os.path.expanduser(text))
+    return any(letter in text for letter in "*?[") and not expanded(text).exists()
 
 
 def _once(paths: list[Path]) -> Iterable[Path]:
