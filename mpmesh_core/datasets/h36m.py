@@ -7,7 +7,8 @@ Out  3D `h36m32`; boxes of the masks, or around the projected joints where those
 
 The lenses are distorted (plumb_bob). Principal points are pixel indices from 0, as in the
 calibration toolbox that the set was made with. Three sequences of S9 are known to be 200 mm off
-along the world's x axis; they are put right here, and their masks, off as well, are not used.
+along the world's x axis; they are put right here, and their masks, off as well, are not used. One
+video of S11 was published broken; its frames are left out.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ INFO = dataset_info("h36m")
 SUBJECTS = {"train": (1, 5, 6, 7, 8), "test": (9, 11)}
 CAMERAS = {"54138969": 1002, "55011271": 1000, "58860488": 1000, "60457274": 1002}  # name: height
 WIDTH = 1000  # [px]
+_BROKEN = (11, "Directions.54138969")
 _SHIFTED = ("SittingDown 1", "Waiting 1", "Greeting")  # of S9
 _SHIFT_MM = np.array([-200.0, 0.0, 0.0])  # world axes
 _EXTRINSICS = 6 * 11 * len(CAMERAS)  # numbers before the intrinsics
@@ -50,7 +52,8 @@ def read(root: Path, split: str) -> Iterator[FrameRecord]:
         if not paths:
             need(INFO, poses / "Directions 1.54138969.cdf")
         for path in paths:
-            yield from _sequence(folder / f"S{number}", number, path, cameras)
+            if (number, path.stem) != _BROKEN:
+                yield from _sequence(folder / f"S{number}", number, path, cameras)
 
 
 class _Cameras:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import struct
 from pathlib import Path
 
@@ -172,6 +173,19 @@ class TestSets:
                 masks[frame, 0] = file.create_dataset(f"#refs#/{frame}", data=mask).ref
         records = list(read_dataset("h36m", tmp_path, "train"))
         assert records[2].people[0].box.tolist() == [302, 200, 600, 900]
+
+    def test_h36m_without_the_broken_video(self, tmp_path: Path) -> None:
+        """Nobody's copy of it plays, and some have thrown it away."""
+        pytest.importorskip("cdflib")
+        WRITERS["h36m"](tmp_path)
+        folder = tmp_path / "Human3.6M"
+        (folder / "S1").rename(folder / "S11")
+        for path in list(folder.glob("S11/**/Directions 1.*")):
+            for camera in ("54138969", "55011271"):
+                shutil.copyfile(path, path.with_name(f"Directions.{camera}{path.suffix}"))
+        (folder / "S11/Videos/Directions.54138969.mp4").unlink()
+        names = {record.sequence for record in read_dataset("h36m", tmp_path, "test")}
+        assert names == {"S11/Directions 1.54138969", "S11/Directions.55011271"}
 
     def test_h36m_shift_of_s9(self, tmp_path: Path) -> None:
         pytest.importorskip("cdflib")
