@@ -136,10 +136,10 @@ class ResultsWriter:
     def _write_meshes(self, result: FrameResult, meshed: list[int]) -> None:
         folder = prepare_folder(self.folder / "meshes")
         if self._faces is not None:
-            write_file(folder / "faces.npy", _bytes_of(np.save, np.asarray(self._faces, np.int32)))
+            write_file(folder / "faces.npy", bytes_of(np.save, np.asarray(self._faces, np.int32)))
             self._faces = None
         people = [result.people[i] for i in meshed]
-        data = _bytes_of(
+        data = bytes_of(
             np.savez_compressed,
             vertices=np.stack([np.asarray(person.vertices, np.float32) for person in people]),
             person=np.array(meshed, np.int64),
@@ -170,7 +170,8 @@ class ResultsWriter:
         self.close()
 
 
-def _bytes_of(save: Any, *arrays: Array, **named: Array) -> bytes:
+def bytes_of(save: Any, *arrays: Array, **named: Array) -> bytes:
+    """What `np.save`, `np.savez` or another such function writes."""
     buffer = io.BytesIO()
     save(buffer, *arrays, **named)
     return buffer.getvalue()

@@ -154,6 +154,8 @@ def scenes(
     records = _records(name, root, split, every, limit)
     found = dataset_scenes(records, _target(body, gender), bad)
     folder, count = prepare_folder(output), 0
+    if any(folder.glob("shard-*.npz")):
+        raise UsageError(f"{output} holds scenes already; remove them, or give another --output")
     while shard := list(islice(found, SHARD)):
         write_shard(folder / f"shard-{count // SHARD:05d}.npz", shard)
         count += len(shard)

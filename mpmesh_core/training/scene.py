@@ -8,7 +8,6 @@ the first pixel at (0, 0).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ import numpy as np
 
 from mpmesh_core.camera import Camera
 from mpmesh_core.errors import InputError, MissingFileError, refusing
+from mpmesh_core.outputs import bytes_of, write_file
 
 Array = np.ndarray
 JPEG_QUALITY = 92
@@ -72,14 +72,13 @@ def write_shard(path: Path | str, scenes: Iterable[Scene]) -> int:
 
     Returns:
         The number of scenes written.
+
+    Raises:
+        InputError: disk full and the like.
     """
     scenes = list(scenes)
-    path = Path(path)
-    partial = path.with_suffix(".partial")
-    with partial.open("wb") as file:
-        arrays: dict[str, Any] = _pack_scenes(scenes) | _pack_people(scenes)
-        np.savez(file, **arrays)
-    os.replace(partial, path)
+    arrays: dict[str, Any] = _pack_scenes(scenes) | _pack_people(scenes)
+    write_file(Path(path), bytes_of(np.savez, **arrays))
     return len(scenes)
 
 

@@ -17,8 +17,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mpmesh_core.errors import InputError, MissingFileError, refusing
+from mpmesh_core.errors import InputError, MissingFileError, MPMeshError, refusing
 from mpmesh_core.joints import COCO_FLIP, LSP_FLIP, POINT_FLIP, TWIST_FLIP
+from mpmesh_core.outputs import bytes_of, prepare_folder, write_file
 from mpmesh_core.training.augment import AugmentConfig
 from mpmesh_core.training.views import MARGIN, View, draw_view, look
 
@@ -75,13 +76,12 @@ def write_people(folder: Path | str, people: Iterable[tuple[Array, PersonSample]
     """Store people as patches and labels; returns their number.
 
     Args:
-        folder: made if need be; what it holds is replaced.
+        folder: made if need be; what it holds is replaced when all are stored.
         people: (picture (H, W, 3) uint8 RGB, its labels).
 
     Raises:
-        InputError: nobody to store; nothing is written.
+        InputError: nobody to store, or no room; nothing is written.
     """
-    folder = Path(folder)
     people = iter(people)
     first = next(people, None)
     if first is None:
@@ -89,20 +89,26 @@ def write_people(folder: Path | str, people: Iterable[tuple[Array, PersonSample]
             f"nobody to store in {folder}: the source holds no person with labels who is as large "
             "and as visible as asked (--least-size; scenes: --least-visible)"
         )
-    folder.mkdir(parents=True, exist_ok=True)
+    folder = prepare_folder(folder)
+    patches = folder / "patches.bin.partial"
     rows, shapes = [], []
-    with (folder / "patches.bin.partial").open("wb") as file:
-        for picture, sample in chain([first], people):
-            patch, arrays = _cut_patch(picture, sample.arrays())
-            file.write(patch.tobytes())
-            rows.append(arrays)
-            shapes.append(patch.shape[:2])
-    labels = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
-    labels["patch_shape"] = np.array(shapes, np.int64)
-    with (folder / "labels.npz.partial").open("wb") as file:
-        np.savez(file, **labels)  # type: ignore[arg-type]
-    os.replace(folder / "labels.npz.partial", folder / "labels.npz")
-    os.replace(folder / "patches.bin.partial", folder / "patches.bin")
+    try:
+        with patches.open("wb") as file:
+            for picture, sample in chain([first], people):
+                patch, arrays = _cut_patch(picture, sample.arrays())
+                file.write(patch.tobytes())
+                rows.append(arrays)
+                shapes.append(patch.shape[:2])
+        labels = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+        labels["patch_shape"] = np.array(shapes, np.int64)
+        write_file(folder / "labels.npz", bytes_of(np.savez, **labels))
+        os.replace(patches, folder / "patches.bin")
+    except MPMeshError:
+        raise
+    except OSError as error:
+        raise InputError(f"people cannot be written to {folder}: {error.strerror}") from None
+    finally:
+        patches.unlink(missing_ok=True)
     return len(rows)
 
 

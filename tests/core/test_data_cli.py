@@ -116,6 +116,16 @@ class TestConvert:
         assert np.allclose(again.rotations, rotations, atol=1e-6)
         assert np.allclose(again.betas, 1)
 
+    def test_scenes_are_not_mixed_with_others(self, tmp_path: Path) -> None:
+        """What an earlier call left would be trained on with them."""
+        WRITERS["surreal"](tmp_path)
+        out = tmp_path / "scenes"
+        out.mkdir()
+        (out / "shard-00007.npz").write_bytes(b"of another set")
+        with pytest.raises(UsageError, match="holds scenes already"):
+            run("scenes", "surreal", "--root", tmp_path, "--output", out)
+        assert [path.name for path in out.iterdir()] == ["shard-00007.npz"]
+
     def test_scenes_of_no_such_body(self, tmp_path: Path) -> None:
         WRITERS["surreal"](tmp_path)
         out = tmp_path / "scenes"

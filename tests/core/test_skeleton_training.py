@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO
@@ -105,15 +106,25 @@ class TestPeopleStore:
     ) -> None:
         def full(file: BinaryIO, **arrays: object) -> None:
             file.write(b"half of it")
-            raise OSError("disk full")
+            raise OSError(28, "no room")
 
         people = scene_people([standing_scene(9)], load_body("open"), real=False)
         for path in store.iterdir():
             (tmp_path / path.name).write_bytes(path.read_bytes())
         monkeypatch.setattr(skeleton_data.np, "savez", full)
-        with pytest.raises(OSError, match="disk full"):
+        with pytest.raises(InputError, match=r"people cannot be written to .*: no room"):
             skeleton_data.write_people(tmp_path, people)
         assert len(skeleton_data.PeopleStore(tmp_path)) == 6
+        assert len(list(tmp_path.iterdir())) == 2
+
+    def test_what_is_stopped_leaves_nothing(self, tmp_path: Path) -> None:
+        def stopped() -> Iterator[tuple[np.ndarray, skeleton_data.PersonSample]]:
+            yield from scene_people([standing_scene(9)], load_body("open"), real=False)
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            skeleton_data.write_people(tmp_path, stopped())
+        assert not list(tmp_path.iterdir())
 
     def test_nobody_is_refused_and_nothing_written(self, tmp_path: Path) -> None:
         write_shard(tmp_path / "shard-00000.npz", [standing_scene(0)])
