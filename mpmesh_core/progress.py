@@ -30,7 +30,6 @@ from mpmesh_core.runner import RunSummary, run_sources
 from mpmesh_core.sources import Source
 
 _WINDOW = 30  # frames that the shown rate is of
-_LISTED = 10  # bad frames named in the summary
 
 
 def run_with_progress(
@@ -65,6 +64,8 @@ def run_with_progress(
             run_sources(sources, pipeline, config, lambda _: progress.advance(), summary)
     except (KeyboardInterrupt, SystemExit):
         console.print("stopped; what was done until here is written")
+        if not summary.frames:  # a camera's frames may all be bad, without an end
+            print_bad_frames(console, summary)
         raise
     finally:
         if summary.frames:
@@ -89,10 +90,11 @@ def print_summary(console: Console, summary: RunSummary, seconds: float, backend
 
 def print_bad_frames(console: Console, summary: RunSummary) -> None:
     """Print the reasons of bad frames, the first ten of them."""
-    for bad in summary.bad[:_LISTED]:
+    for bad in summary.bad:
         console.print(Text(f"bad frame: {bad.reason}", style="red"), soft_wrap=True)
-    if len(summary.bad) > _LISTED:
-        console.print(Text(f"and {len(summary.bad) - _LISTED} more bad frames", style="red"))
+    more = summary.bad_frames - len(summary.bad)
+    if more:
+        console.print(Text(f"and {more} more bad frames", style="red"))
 
 
 def summary_table(summary: RunSummary, seconds: float, backend: str) -> Table:
@@ -107,7 +109,7 @@ def summary_table(summary: RunSummary, seconds: float, backend: str) -> Table:
     table.add_column(style="bold")
     table.add_column(justify="right")
     table.add_row("frames", str(summary.frames))
-    table.add_row("bad frames", str(len(summary.bad)), style="red" if summary.bad else None)
+    table.add_row("bad frames", str(summary.bad_frames), style="red" if summary.bad else None)
     table.add_row("people", f"{summary.people}, {summary.people / summary.frames:.1f} a frame")
     if summary.left_out:
         table.add_row("frames that left something out", str(summary.left_out))

@@ -209,8 +209,7 @@ class _Replay:
         try:
             frame, camera, result = run_frame(item, self._pipeline, self._rule, self._summary)
         except MPMeshError as error:
-            self._summary.bad.append(BadFrame(item.index, item.source, str(error)))
-            tell(self._summary.bad[-1])
+            tell(self._summary.count_bad(item, error))
             return
         assert frame.header is not None and frame.recorded_ns is not None  # it is of a bag
         drawer = self._drawer

@@ -26,6 +26,8 @@ from mpmesh_core.sources import BadFrame, Frame, Source
 from mpmesh_core.stage_output import FOLDERS
 from mpmesh_core.types import FrameResult
 
+LISTED = 10  # bad frames whose reasons are kept
+
 
 @dataclass
 class RunSummary:
@@ -33,7 +35,8 @@ class RunSummary:
 
     frames: int = 0
     people: int = 0
-    bad: list[BadFrame] = field(default_factory=list)
+    bad_frames: int = 0
+    bad: list[BadFrame] = field(default_factory=list)  # the first LISTED of them
     timings: dict[str, Samples] = field(default_factory=dict)  # stage -> [ms] of frames
     left_out: int = 0  # frames that gave something up for their deadline
     latency: Samples = field(default_factory=Samples)  # [ms] of frames, all stages
@@ -48,6 +51,14 @@ class RunSummary:
         self.latency.add(sum(result.timings.values()))
         for stage, milliseconds in result.timings.items():
             self.timings.setdefault(stage, Samples()).add(milliseconds)
+
+    def count_bad(self, frame: Frame | BadFrame, error: MPMeshError) -> BadFrame:
+        """Add a frame that cannot be used, and say why."""
+        bad = BadFrame(frame.index, frame.source, str(error))
+        self.bad_frames += 1
+        if self.bad_frames <= LISTED:
+            self.bad.append(bad)
+        return bad
 
 
 class CameraRule(Protocol):
@@ -97,14 +108,13 @@ def run_sources(
             pipeline.start(source.sequence)
             outputs.start(source)
             look = partial(_look, pipeline, config, summary)
-            numbered = enumerate(source, summary.frames + len(summary.bad))
+            numbered = enumerate(source, summary.frames + summary.bad_frames)
             for (_, frame), looked in work_ahead(look, numbered, pipeline.at_once):
                 try:
                     picture, camera, people = looked()
                     result = pipeline.follow(people, camera)
                 except MPMeshError as error:
-                    summary.bad.append(BadFrame(frame.index, frame.source, str(error)))
-                    tell(summary.bad[-1])
+                    tell(summary.count_bad(frame, error))
                     continue
                 outputs.write(picture, camera, result)
                 summary.last_overlay = outputs.last_overlay
@@ -156,7 +166,7 @@ def run_frame(
     Raises:
         MPMeshError: it cannot be used.
     """
-    numbered = summary.frames + len(summary.bad), frame
+    numbered = summary.frames + summary.bad_frames, frame
     picture, camera, people = _look(pipeline, rule, summary, numbered)
     return picture, camera, pipeline.follow(people, camera)
 

@@ -190,7 +190,7 @@ def _print_report(console: Console, report: ReplayReport, single: bool, fov_give
     if single:
         print_summary(console, summary, report.seconds, report.backend)
     else:
-        text = f"{name}: {summary.frames} frames, {len(summary.bad)} bad, {summary.people} people"
+        text = f"{name}: {summary.frames} frames, {summary.bad_frames} bad, {summary.people} people"
         console.print(Text(text), soft_wrap=True)
         print_bad_frames(console, summary)
     if summary.assumed_camera and not fov_given:

@@ -102,7 +102,7 @@ class TestRun:
     ) -> None:
         pipeline = FakePipeline(body, fail={4}, at_once=at_once)
         summary, shown = run(Pictures(6, broken={1}), pipeline, tmp_path)
-        assert (summary.frames, len(summary.bad)) == (4, 2)
+        assert (summary.frames, summary.bad_frames, len(summary.bad)) == (4, 2, 2)
         assert [result.frame for result in read_results(tmp_path)] == [0, 2, 3, 5]
         assert "picture 1 is broken" in shown and "frame 4 went wrong" in shown
         assert len(list(open_source(str(tmp_path / "overlay.mp4")))) == 4
@@ -113,6 +113,15 @@ class TestRun:
         assert "stopped" in shown and "frames" in shown
         assert [result.frame for result in read_results(tmp_path)] == [0, 1, 2]
         assert len(list(open_source(str(tmp_path / "overlay.mp4")))) == 3
+
+    def test_why_an_interrupted_run_had_only_bad_frames(
+        self, body: BodyModel, tmp_path: Path
+    ) -> None:
+        """As of a camera with a calibration of another size, which never ends by itself."""
+        pipeline = FakePipeline(body, stop=20)
+        _, shown = run(Pictures(30, broken=set(range(20))), pipeline, tmp_path)
+        assert "stopped" in shown and "picture 9 is broken" in shown
+        assert "picture 10 " not in shown and "and 10 more bad frames" in shown
 
     def test_only_bad_frames_is_an_error(self, body: BodyModel, tmp_path: Path) -> None:
         with pytest.raises(InputError, match="no frame could be used: picture 0 is broken"):

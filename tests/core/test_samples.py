@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from mpmesh_core.errors import InputError
 from mpmesh_core.runner import RunSummary
 from mpmesh_core.samples import MOST, Samples
+from mpmesh_core.sources import BadFrame
 from mpmesh_core.types import FrameResult
 
 
@@ -41,5 +43,8 @@ def test_a_run_without_an_end_keeps_its_memory() -> None:
     for _ in range(3 * MOST):
         summary.count(result)
     assert summary.frames == 3 * MOST
+    for index in range(100):
+        summary.count_bad(BadFrame(index, "camera 0", ""), InputError("another size"))
+    assert summary.bad_frames == 100 and [bad.index for bad in summary.bad] == list(range(10))
     for times in (summary.latency, *summary.timings.values()):
         assert times.count == 3 * MOST and len(times.values) < MOST
