@@ -75,8 +75,6 @@ def run(
         raise UsageError(f"--fov must be 1 to 175 degrees, got {fov:g}")
     if rerun is not None:
         import_rerun()  # a missing package is told before the work, not after
-    if mcap is not None and len(sources) > 1:
-        raise UsageError("--mcap records one source, whose time it keeps; run each by itself")
     config = RunConfig(
         folder=output,
         camera=None if camera is None else Camera.from_file(camera),
@@ -89,6 +87,8 @@ def run(
     )
     known = camera is not None or fov is not None  # then a bag's own camera isn't asked
     opened = open_sources(sources, topic, camera_info=not known)
+    if mcap is not None and len(opened) > 1:
+        raise UsageError("--mcap records one source, whose time it keeps; run each by itself")
     if topic is not None and all(source.kind != "bag" for source in opened):
         raise UsageError(f"--topic {topic} is a bag's, and no source is a bag; leave it away")
     refuse_own_output(opened, config)

@@ -19,6 +19,7 @@ from typer.testing import CliRunner
 from mpmesh_core import cli
 from mpmesh_core.errors import NumericalError
 from mpmesh_core.outputs import read_results
+from mpmesh_core.overlay_output import OverlayVideo
 
 COMMANDS = [
     ["run"],
@@ -199,6 +200,16 @@ class TestRun:
         outcome = mpmesh("run", *given, "-o", tmp_path / "out")
         assert outcome.code == code, outcome.err
         assert_one_line(outcome.err, pattern)
+
+    def test_a_recording_is_of_one_source(self, mpmesh, tmp_path: Path) -> None:
+        """Two videos begin at 0 s each, also where one word names both."""
+        for name in ("a.mp4", "b.mp4"):
+            video = OverlayVideo(tmp_path / name, 10)
+            video.write(np.zeros((48, 64, 3), np.uint8), name)
+            video.close()
+        outcome = mpmesh("run", tmp_path / "*.mp4", "-o", tmp_path / "out", "--mcap", "a.mcap")
+        assert outcome.code == 2
+        assert_one_line(outcome.err, "--mcap records one source")
 
     def test_wrong_usage(self, mpmesh, tmp_path: Path) -> None:
         for words, pattern in (
