@@ -10,7 +10,6 @@ leaves never looks finished.
 from __future__ import annotations
 
 import os
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import IO, Any
 
@@ -85,7 +84,7 @@ class McapFile:
 
     def write(self, channel: int, data: bytes, time_ns: int) -> None:
         """Append a message (CDR); `time_ns` is when it was, or would have been, recorded."""
-        with self._refusing():
+        with refusing(f"{self.path} cannot be written", "; make room, or give another file"):
             self._writer.add_message(channel, max(time_ns, 0), data, max(time_ns, 0))
 
     def note(self, name: str, values: dict[str, str]) -> None:
@@ -97,17 +96,14 @@ class McapFile:
 
     def __exit__(self, *error: object) -> None:
         finished = error[0] is None or self._salvage
-        with self._refusing(), self._stream:
+        advice = f"; make room; what there is of it is in {self.partial}, for `mcap recover`"
+        with refusing(f"{self.path} cannot be finished", advice), self._stream:
             if finished:
                 self._writer.finish()
         if finished:
             os.replace(self.partial, self.path)
         else:
             self.partial.unlink()
-
-    def _refusing(self) -> AbstractContextManager[None]:
-        """What goes wrong on the disk as one line."""
-        return refusing(f"{self.path} cannot be written", "; make room, or give another file")
 
 
 def read_note(path: Path, name: str) -> dict[str, str] | None:

@@ -207,7 +207,8 @@ class TestRun:
             video = OverlayVideo(tmp_path / name, 10)
             video.write(np.zeros((48, 64, 3), np.uint8), name)
             video.close()
-        outcome = mpmesh("run", tmp_path / "*.mp4", "-o", tmp_path / "out", "--mcap", "a.mcap")
+        words = tmp_path / "*.mp4", "-o", tmp_path / "out", "--mcap", tmp_path / "a.mcap"
+        outcome = mpmesh("run", *words)
         assert outcome.code == 2
         assert_one_line(outcome.err, "--mcap records one source")
 

@@ -435,6 +435,26 @@ class TestRunOutputs:
         assert (first == last) == (not sequence)
 
 
+class TestMcapFile:
+    def test_a_full_disk_leaves_what_can_be_recovered(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """It is large and its name is hidden, so the error names it."""
+        pytest.importorskip("mcap", reason="the optional package mcap isn't installed")
+        from mpmesh_core.mcap_output import McapFile
+
+        def full() -> None:
+            raise OSError(28, "No space left on device")
+
+        with (
+            pytest.raises(InputError, match=r"No space.*\.a\.mcap\.part, for `mcap recover`"),
+            McapFile(tmp_path / "a.mcap", salvage=True) as file,
+        ):
+            monkeypatch.setattr(file._writer, "finish", full)
+            file.write(file.add_topic("/a", "std_msgs/msg/Empty", ""), b"", 0)
+        assert os.listdir(tmp_path) == [".a.mcap.part"]
+
+
 class TestRerunWriter:
     def test_recording_holds_the_story(self, tmp_path: Path) -> None:
         rerun = pytest.importorskip(
