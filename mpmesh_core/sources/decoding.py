@@ -3,7 +3,8 @@
 In   bytes in any format that OpenCV reads
 Out  (H, W, 3) uint8 RGB
 
-The orientation in EXIF or AVIF is applied, grey pictures become RGB, and transparency is dropped.
+The orientation in EXIF or AVIF is applied, grey pictures become RGB, and transparency is dropped,
+as OpenCV does (a TIFF's wholly transparent pixels are black: their colours are lost).
 16-bit pictures keep their upper 8 bits; those whose file tells its largest value (PGM, PPM) are
 scaled by that. A picture that ends too early is broken, even where a decoder would fill the rest
 with grey.
