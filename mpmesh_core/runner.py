@@ -18,6 +18,7 @@ from typing import Protocol
 from mpmesh_core.ahead import work_ahead
 from mpmesh_core.camera import Camera
 from mpmesh_core.errors import InputError, MPMeshError, UsageError
+from mpmesh_core.outputs import RESULTS_NAME
 from mpmesh_core.paths import expanded
 from mpmesh_core.pipeline import Looked, Pipeline
 from mpmesh_core.run_outputs import RunConfig, RunOutputs
@@ -127,7 +128,7 @@ def run_sources(
 
 
 def refuse_own_output(sources: Iterable[Source], config: RunConfig) -> None:
-    """Refuse sources that the run would write over, or into.
+    """Refuse sources that the run would write over, or into, and outputs in one another's place.
 
     Raises:
         UsageError: naming the first of them.
@@ -139,6 +140,11 @@ def refuse_own_output(sources: Iterable[Source], config: RunConfig) -> None:
         for option, path in (("--mcap", config.mcap), ("--rerun", config.rerun))
         if path is not None
     ]
+    taken = {folder / RESULTS_NAME: "--output"}
+    for option, recording in recordings:
+        if other := taken.get(recording):
+            raise UsageError(f"{option} {recording} is what {other} writes; give another {option}")
+        taken[recording] = option
     for source in sources:
         for path in map(Path.resolve, source.paths):
             video = path.parent == folder and path.match("overlay*.mp4")

@@ -293,6 +293,16 @@ class TestRun:
         assert_one_line(outcome.err, "would be written over")
         assert photo.read_bytes() == before
 
+    def test_outputs_are_not_written_over_one_another(self, mpmesh, tmp_path: Path) -> None:
+        pytest.importorskip("rerun", reason="the optional package rerun isn't installed")
+        photo = write_picture(tmp_path / "photo.png")
+        results, both = tmp_path / "out" / "results.jsonl", tmp_path / "both"
+        for words in (("--mcap", results), ("--rerun", results), ("--mcap", both, "--rerun", both)):
+            outcome = mpmesh("run", photo, "-o", tmp_path / "out", *words)
+            assert outcome.code == 2, outcome.err
+            assert_one_line(outcome.err, f"give another {words[-2]}")
+        assert not (tmp_path / "out").exists() and not both.exists()
+
     def test_a_recording_is_not_written_over_its_source(self, mpmesh, tmp_path: Path) -> None:
         for package in ("rosbags", "rerun"):
             pytest.importorskip(package, reason=f"the optional package {package} isn't installed")
