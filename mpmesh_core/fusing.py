@@ -36,6 +36,9 @@ logger = logging.getLogger(__name__)
 # A matrix product with such an inner side is written as a sum, which fuses with what is around it:
 SHORT_SUM, LONG_SUM = 4, 64  # always, and where there are few terms in all
 FEW = 2**17
+# Sums as long as this would be written out, with all that makes each of their terms: 29 us where
+# `stand` weighs 24 joints for each keypoint. Longer ones are loops over what is in memory.
+WRITTEN_OUT = 16, 26
 # So is a convolution of single channels with at most so many products. On an H200 it took about
 # 1 us for each million of them while weights were read one by one; a library's takes about 8 us,
 # and a kernel before and one after it. Read side by side, as now, half of that is expected: counted
@@ -320,6 +323,8 @@ def _small(a: Tensor, b: Tensor) -> bool:
     inner = a.shape[-1]
     if inner <= SHORT_SUM:
         return True
+    if WRITTEN_OUT[0] < inner <= WRITTEN_OUT[1]:
+        return False
     return a.dtype == torch.float32 and inner <= LONG_SUM and a.numel() * b.shape[-1] <= FEW
 
 
