@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from mpmesh_core.evaluation.bench_files import BenchFile, changes, differences
@@ -32,13 +32,21 @@ def print_line(console: Console, found: BenchFile) -> None:
     measured = {name for row in rows.values() for name in row}
     columns = {name: style for name, style in COLUMNS.items() if name in measured}
     setup = (f"{name}: {found.setup[name]}" for name in TOLD if name in found.setup)
-    table = Table("what", *columns, "stages p50", title="whole line in ms")
-    table.caption = Text("; ".join(setup))
+    titles = (name.replace("_", " ") for name in columns)
+    line = Table(_what(), *titles, title="whole line in ms", caption=Text("; ".join(setup)))
+    stages = dict.fromkeys(stage for row in rows.values() for stage in row["stages"])
+    parts = Table(_what(), *stages, title="its stages, p50 in ms")
     for name, row in rows.items():
-        values = [format(row[key], style) if key in row else "-" for key, style in columns.items()]
-        stages = " ".join(f"{stage} {ms:.1f}" for stage, ms in row["stages"].items())
-        table.add_row(Text(name), *values, Text(stages))
-    console.print(table)
+        values = (format(row[key], style) if key in row else "-" for key, style in columns.items())
+        line.add_row(Text(name), *values)
+        times = (row["stages"].get(stage) for stage in stages)
+        parts.add_row(Text(name), *("-" if ms is None else f"{ms:.1f}" for ms in times))
+    console.print(line, parts)
+
+
+def _what() -> Column:
+    """First column of a table, which holds its own cells."""
+    return Column("what", overflow="fold")
 
 
 def print_geometry(console: Console, found: BenchFile) -> None:

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from typer.testing import CliRunner
 
 from mpmesh_core import cli
 from mpmesh_core.camera import Camera
 from mpmesh_core.cli import bench, options
+from mpmesh_core.cli.bench_sheet import print_line
 from mpmesh_core.detect import DEFAULT_THRESHOLD, Detector
 from mpmesh_core.engines import load_engine
 from mpmesh_core.errors import InputError, MissingFileError, UsageError
@@ -101,6 +104,18 @@ class TestLatency:
         folder = write_random_weights(tmp_path, "light")
         pipeline = Pipeline(PipelineConfig(device="cpu", backend="torch", weights=folder))
         assert pipeline.config.weights == folder
+
+
+def test_tables_fit_into_eighty_columns() -> None:
+    names = ("detect", "crop", "skeleton", "place", "ik", "refine", "body", "track")
+    figures = dict.fromkeys(
+        ("p50", "p95", "p99", "fps", "people", "memory_mb", "fps_at_once"), 123.4
+    )
+    row = Row(**figures, stages=dict.fromkeys(names, 23.4))
+    console = Console(width=80, file=StringIO())
+    print_line(console, BenchFile(line={"light onnxruntime cpu 640x480 people found": row}))
+    text = console.file.getvalue()
+    assert "…" not in text and {*names, "123.4"} <= set(text.split())
 
 
 def file(setup: dict[str, Any] | None = None, **p50: float) -> BenchFile:
