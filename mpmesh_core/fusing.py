@@ -12,8 +12,10 @@ in one way, so that a step is the same whether those before it were fused or not
 
 from __future__ import annotations
 
+import copyreg
 import logging
 import os
+import pkgutil
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, cast
@@ -64,6 +66,9 @@ if not hasattr(pytree, "register_dataclass"):
     raise ImportError("this torch cannot trace dataclasses")
 for _kind in (CropCameras, Found, IKResult, Bodies, Skeletons):
     pytree.register_dataclass(_kind)
+# Inductor finds on disk what was made for the same pickled inputs. Pickle names a memory format by
+# the first module that has imported torch, so every program and process would look for another.
+copyreg.pickle(torch.memory_format, lambda kind: (pkgutil.resolve_name, (str(kind),)))
 
 
 class Fuser:
@@ -94,7 +99,7 @@ class Fuser:
         full = name, key, structure, tuple(map(_description, leaves))
         if full not in self._steps:
             self._steps[full] = self._compiled(name, step, inputs)
-        return self._steps[full](*inputs)
+        return in_one_way(self._steps[full](*inputs))
 
     @property
     def full(self) -> bool:
@@ -174,7 +179,8 @@ def fuse(step: Step, inputs: tuple[Any, ...], options: Options | None = None) ->
 
 def in_one_way(result: Any) -> Any:
     """What a step returns, with every tensor's numbers in the order of its dimensions."""
-    return pytree.tree_map_only(Tensor, Tensor.contiguous, result)
+    # Strides of dimensions with one place only may be anything for torch: `view` sets them.
+    return pytree.tree_map_only(Tensor, lambda x: x.contiguous().flatten().view(x.shape), result)
 
 
 def drop_unused_inputs(graph: fx.GraphModule) -> list[int]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import logging
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -243,6 +245,65 @@ def test_what_a_step_returns_lies_in_memory_in_one_way() -> None:
             assert tensor.is_contiguous()
     torch.testing.assert_close(*results)
     torch.testing.assert_close(results[0], step(x))
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        lambda x: x[:, :2],
+        lambda x: x.expand(1, 3, 4),
+        lambda x: x.transpose(0, 1)[:, :, 1:],
+        lambda x: x[0, 0, 0],
+        lambda x: x[:, :0],
+    ],
+)
+def test_dimensions_with_one_place_have_the_usual_strides(part: Callable[[Tensor], Tensor]) -> None:
+    """One person's numbers may be a part of something larger, and count as contiguous."""
+    given = part(torch.rand(1, 3, 4))
+    found = fusing.in_one_way((given,))[0]
+    assert found.stride() == torch.empty(given.shape).stride()
+    assert torch.equal(found, given)
+
+
+@torch.inference_mode()
+def test_steps_that_run_as_they_are_return_what_fused_ones_return(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fusing, "fuse", None)  # calling it fails
+    found = Fuser()("turn", "key", lambda x: x.T, torch.rand(3, 4))
+    assert found.is_contiguous()
+
+
+@needs_compiler
+def test_another_process_finds_what_was_compiled(tmp_path: Path) -> None:
+    """A spawned one too, where pickle sees other modules."""
+    script = tmp_path / "program.py"
+    script.write_text(PROGRAM)
+    command = [sys.executable, str(script)]
+    told = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert told.stdout.split() == ["0", "1"], told.stderr
+
+
+PROGRAM = """
+import torch
+from torch._dynamo.utils import counters
+
+from mpmesh_core.fusing import Fuser
+
+
+def compile():
+    Fuser()("double", "key", lambda x: x * 2, torch.ones(4))
+    return counters["inductor"]["fxgraph_cache_hit"]
+
+
+if __name__ == "__main__":
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        print(pool.submit(compile).result())
+    print(compile())
+"""
 
 
 def test_options_of_the_compiler_can_be_changed(monkeypatch: pytest.MonkeyPatch) -> None:
