@@ -28,8 +28,10 @@ class TorchEngine:
         self._network = network.eval()
         if self._half:
             make_half(self._network)
-            # What is kept in float32 means it: TF32 rounds as float16 does.
+            # What is kept in float32 means it: TF32 rounds as float16 does. NVIDIA's containers
+            # and other parts of a program may have it on for matrix products too.
             torch.backends.cudnn.allow_tf32 = False
+            torch.backends.cuda.matmul.allow_tf32 = False
         self._network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @torch.inference_mode()

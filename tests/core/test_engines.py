@@ -10,6 +10,7 @@ import torch
 
 from mpmesh_core.engines import Backend, choose_backend, load_engine
 from mpmesh_core.engines.onnxruntime import OnnxRuntimeEngine
+from mpmesh_core.engines.torch import TorchEngine
 from mpmesh_core.errors import DeviceError, MissingFileError, UsageError, WeightsError
 from mpmesh_core.networks.checkpoint import save_checkpoint
 from mpmesh_core.networks.refiner import RefinerConfig, RefinerNetwork
@@ -101,6 +102,15 @@ def test_backends_agree_on_shipped_weights(name: str, inputs: dict[str, tuple]) 
     for key in ort:
         scale = torch_cpu[key].abs().max()
         assert (ort[key] - torch_cpu[key]).abs().max() <= 1e-3 * scale, key
+
+
+def test_float32_is_no_tf32_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.nn.Module, "to", lambda module, *_, **__: module)
+    for flags in (torch.backends.cudnn, torch.backends.cuda.matmul):
+        monkeypatch.setattr(flags, "allow_tf32", True)
+    TorchEngine("refiner", RefinerNetwork(RefinerConfig()), torch.device("cuda"))
+    assert not torch.backends.cudnn.allow_tf32
+    assert not torch.backends.cuda.matmul.allow_tf32
 
 
 def test_a_checkpoint_of_another_kind_is_refused() -> None:
