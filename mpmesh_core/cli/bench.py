@@ -39,6 +39,7 @@ def bench(
     device: options.Device = "auto",
     variant: options.Variant = "light",
     weights: options.Weights = None,
+    max_people: options.MaxPeople = 32,
     refine: options.Refine = True,
     mirror: options.Mirror = False,
     second_look: options.SecondLook = "auto",
@@ -84,7 +85,7 @@ def bench(
             mirror=mirror,
             second_look="off" if people and second_look == "auto" else second_look,
             fuse=fuse,
-            max_people=max([32, *(people or [])]),
+            max_people=max([max_people, *(people or [])]),
         )
         if before is not None and against is not None:
             names = [_name(pipeline, *which) for which in product(sizes, counts)]

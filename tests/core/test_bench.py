@@ -260,6 +260,25 @@ class TestCommand:
         assert self.call(*words, "--no-geometry").exit_code == 0
         assert asked["second_look"] == looks
 
+    @pytest.mark.parametrize(
+        ("words", "most"),
+        [
+            ([], 32),
+            (["--max-people", 16, "--people", 8], 16),
+            (["--max-people", 16, "--people", 20], 20),
+        ],
+    )
+    def test_people_that_a_kept_engine_serves(
+        self,
+        asked: dict[str, Any],
+        monkeypatch: pytest.MonkeyPatch,
+        words: list[object],
+        most: int,
+    ) -> None:
+        monkeypatch.setattr(bench, "_rows", lambda *_: iter(()))
+        assert self.call(*words, "--no-geometry").exit_code == 0
+        assert asked["max_people"] == most
+
     @pytest.mark.parametrize("stop", [KeyboardInterrupt(), SystemExit(143)])
     def test_what_was_measured_stays(
         self,
