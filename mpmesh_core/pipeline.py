@@ -19,6 +19,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,7 +32,7 @@ from mpmesh_core.deadline import Deadline, Plan, nearest
 from mpmesh_core.depth import anchor_people
 from mpmesh_core.detect import Detector, nan_scores
 from mpmesh_core.device_line import DeviceLine, camera_key
-from mpmesh_core.engines import CPU_ONLY, Engine, choose_backend
+from mpmesh_core.engines import CPU_ONLY, SHAPES_KEPT, Engine, choose_backend
 from mpmesh_core.errors import DeviceError, NumericalError
 from mpmesh_core.parts import PartsLoader
 from mpmesh_core.people import to_people
@@ -119,11 +120,21 @@ class Pipeline:
 
     @torch.inference_mode()
     def prepare(self, camera: Camera) -> None:
-        """Do on a GPU what would make first frames wait for seconds, see `DeviceLine.prepare`."""
+        """Do what would make first frames wait: on a GPU for seconds, see `DeviceLine.prepare`.
+
+        Where networks are compiled for each shape, do so for as many numbers of people as are kept.
+        """
+        most = self.config.max_people
         if self._line is not None:
             find = isinstance(self.detector, TensorDetector)
             with self._memory("preparing"):
-                self._line.prepare(camera, self._wanted(self.config.max_people), find)
+                self._line.prepare(camera, self._wanted(most), find)
+        elif kept := SHAPES_KEPT.get(self.backend):
+            picture = np.zeros((camera.height, camera.width, 3), np.uint8)
+            whole = torch.tensor([[0.0, 0.0, camera.width, camera.height]])
+            self.detector.detect(picture)
+            for people in range(1, min(kept, most) + 1):
+                self._people(picture, whole.repeat(people, 1), camera, self._wanted(people))
 
     @torch.inference_mode()
     def __call__(

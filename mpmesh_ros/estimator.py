@@ -75,7 +75,7 @@ class Estimator:
         return Estimate(header, image, camera, result)
 
     def _prepare(self, camera: Camera) -> None:
-        """On a GPU, record graphs when a camera is new, not whenever one person more is there."""
+        """Record graphs, or compile, when a camera is new, not when one person more is there."""
         if camera_key(camera) != self._prepared:
             self.pipeline.prepare(camera)
             self._prepared = camera_key(camera)

@@ -13,6 +13,7 @@ from typing import Literal, get_args
 import torch
 
 from mpmesh_core.engines.base import Engine
+from mpmesh_core.engines.openvino import KEPT
 from mpmesh_core.engines.tensorrt import import_tensorrt
 from mpmesh_core.errors import DeviceError, MissingPackageError, UsageError, WeightsError
 
@@ -22,6 +23,9 @@ Backend = Literal["auto", "tensorrt", "torch", "onnxruntime", "openvino"]
 
 CPU_ONLY = ("onnxruntime", "openvino")
 """Backends without a GPU here; they have CPU threads of their own."""
+
+SHAPES_KEPT = {"openvino": KEPT}
+"""Backends that compile a network for each shape of inputs, and how many of these they keep."""
 
 
 def choose_backend(backend: Backend = "auto", device: str = "auto") -> tuple[str, torch.device]:

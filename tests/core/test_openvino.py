@@ -11,16 +11,19 @@ from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from optional_backends import needs_openvino
 from torch import Tensor
 
-from mpmesh_core.engines import load_engine, openvino
+from mpmesh_core.camera import Camera
+from mpmesh_core.engines import SHAPES_KEPT, load_engine, openvino
 from mpmesh_core.engines.onnx_cache import cached_onnx
 from mpmesh_core.engines.openvino import KEPT, PIECES, OpenVinoEngine, import_openvino
 from mpmesh_core.errors import MissingPackageError, WeightsError
 from mpmesh_core.evaluation.bench_setup import bench_setup
+from mpmesh_core.evaluation.latency import FixedPeople, spread_boxes
 from mpmesh_core.networks.checkpoint import load_checkpoint, save_checkpoint
 from mpmesh_core.networks.refiner import RefinerConfig, RefinerNetwork
 from mpmesh_core.pipeline import Pipeline, PipelineConfig
@@ -328,6 +331,25 @@ class TestPackage:
         monkeypatch.setitem(sys.modules, "openvino_telemetry", os)
         assert import_openvino() is first
         assert sys.modules["openvino_telemetry"] is os
+
+
+@needs_openvino
+def test_no_frame_waits_after_preparing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a first one nor one with more people, up to as many numbers as are kept."""
+    monkeypatch.setitem(SHAPES_KEPT, "openvino", 3)
+    pipeline = Pipeline(PipelineConfig(device="cpu", backend="openvino"))
+    camera = Camera.from_fov(320, 240)
+    pipeline.prepare(camera)
+    engines = pipeline.detector.engine, pipeline.skeleton, pipeline.refiner  # type: ignore[attr-defined]
+    compiled = [counted(engine, monkeypatch) for engine in engines]
+    fixed = FixedPeople(pipeline, spread_boxes(3, 320, 240))
+    for people in (3, 1, 2):
+        fixed.give(spread_boxes(people, 320, 240))
+        pipeline(np.full((240, 320, 3), 99, np.uint8), camera)
+    assert compiled == [[], [], []]
+    fixed.give(spread_boxes(4, 320, 240))
+    pipeline(np.full((240, 320, 3), 99, np.uint8), camera)
+    assert [len(shapes) for shapes in compiled] == [0, 1, 1]  # a piece of four, and the refiner
 
 
 @needs_openvino
