@@ -4,7 +4,7 @@ In   image (H, W, 3) uint8 RGB, its camera, the detector's and the people's part
 Out  arrays over the people found, in host memory
 
 How many people there are is known on the host only after the copy back. So the people's part runs
-for a padded number of places (1, 2, 4, 8, ... people), enough for everybody seen in the last
+for a padded number of places (1, 2, 4, 8, 12, ... people), enough for everybody seen in the last
 frames. Where more were found, it runs once more with enough places; nobody is lost, one frame takes
 longer. Both parts are replayed as CUDA graphs; nothing waits in between.
 """
@@ -191,8 +191,10 @@ class DeviceLine:
 
 
 def padded(people: int, most: int) -> int:
-    """The next of 1, 2, 4, 8, ... places, or the most there are."""
-    return min(1 << max(people - 1, 0).bit_length(), most)
+    """The next of 1, 2, 4, 8, 12, 16, 24, 32, 48, ... places, or the most there are."""
+    places = 1 << max(people - 1, 0).bit_length()
+    fewer = places * 3 // 4
+    return min(fewer if places > 8 and people <= fewer else places, most)
 
 
 def camera_key(camera: Camera) -> Hashable:

@@ -99,7 +99,8 @@ class TestPlaces:
         assert (moved < 1e-3 * host["position"].norm(dim=-1)).all()
 
     def test_padded(self) -> None:
-        assert [padded(n, 32) for n in (0, 1, 2, 3, 5, 9, 17, 32)] == [1, 1, 2, 4, 8, 16, 32, 32]
+        people = 0, 1, 2, 3, 5, 8, 9, 12, 13, 17, 25, 32
+        assert [padded(n, 32) for n in people] == [1, 1, 2, 4, 8, 8, 12, 12, 16, 24, 32, 32]
         assert padded(20, 20) == 20
 
     def test_cameras_that_see_the_same_have_one_key(self) -> None:
