@@ -71,6 +71,7 @@ class Bench:
         self.end = time.monotonic() + limit
         self.folder = folder
         self.figures: dict = {"device": torch.cuda.get_device_name(), "torch": torch.__version__}
+        self.figures |= {"fuse": fuse, "eager": eager}
         self.failed = False
         self.people = PEOPLE
         self.inductor: Options = {}  # options that differ from ours
@@ -208,7 +209,8 @@ def latency(bench: Bench) -> None:
         pipeline, force = bench.forced(variant)
         force(people)
         runs = MAIN_RUNS if people == MAIN_PEOPLE else RUNS
-        return asdict(time_frames(pipeline, bench.pictures[:1], bench.camera, runs))
+        row = asdict(time_frames(pipeline, bench.pictures[:1], bench.camera, runs))
+        return row | {"not_fused": sorted(pipeline._fuser.failed)} if pipeline._fuser else row
 
     for people, variant in product(bench.people, VARIANTS):
         if not bench.ready(variant, people):
