@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from mpmesh_core.ahead import cores
 from mpmesh_core.fusing import Fuser, Options, Step, in_one_way
 from mpmesh_core.pipeline import Pipeline
 
@@ -66,7 +67,7 @@ def compile_ahead(
     """
     end = time.monotonic() + seconds
     os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", str(COMPILERS))
-    workers = max(1, 3 * (os.cpu_count() or 1) // 4)  # they wait for one another's work too
+    workers = max(1, 3 * cores() // 4)  # they wait for one another's work too
     jobs = dict.fromkeys(job_of(*size, step) for size in sizes for step in STEPS)
     done: set[Job] = set()
     with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
