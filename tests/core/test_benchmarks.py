@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 import torch
@@ -116,3 +116,27 @@ def test_gpu_fails_where_a_part_fails(
     ended, told = call("gpu", "--parts", "copies", "--output", tmp_path)
     assert ended == 1
     assert "dancing" in told
+
+
+@pytest.mark.parametrize(("compiled", "compared"), [(True, [12, 3]), (False, None)])
+def test_fused_parity_compiles_nothing(
+    call: Call, monkeypatch: pytest.MonkeyPatch, compiled: bool, compared: list[int] | None
+) -> None:
+    gpu = import_module("gpu")
+
+    def line(*_: object, **__: object) -> SimpleNamespace:
+        detector = SimpleNamespace(find=None, detect=lambda n: SimpleNamespace(scores=range(n)))
+        return SimpleNamespace(_fuser=print, _line=SimpleNamespace(_seen=[]), detector=detector)
+
+    rows: dict[str, list[int]] = {}
+    bench = SimpleNamespace(
+        ready=lambda *_: compiled,
+        pipeline=line,
+        forced=lambda _: (line(), None),
+        photos=lambda: {
+            "photos": [(12, None), (13, None), (3, None)]
+        },  # people in place of pictures
+        row=lambda part, name, work: rows.update({part: [each[0] for each in work.args[-1]]}),
+    )
+    gpu.parity(bench)
+    assert rows.get("parity") == compared
