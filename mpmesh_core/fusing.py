@@ -68,7 +68,9 @@ for _kind in (CropCameras, Found, IKResult, Bodies, Skeletons):
     pytree.register_dataclass(_kind)
 # Inductor finds on disk what was made for the same pickled inputs. Pickle names a memory format by
 # the first module that has imported torch, so every program and process would look for another.
-copyreg.pickle(torch.memory_format, lambda kind: (pkgutil.resolve_name, (str(kind),)))
+copyreg.pickle(
+    torch.memory_format, lambda kind: (pkgutil.resolve_name, (str(kind).replace(".", ":"),))
+)
 
 
 class Fuser:
