@@ -90,7 +90,7 @@ def _without_alpha(image: Array) -> Array:
     if not alpha.size or (colour > alpha).any():
         return np.ascontiguousarray(colour)
     whole = np.maximum(alpha, 1).astype(np.uint16)
-    return ((colour * np.uint16(255) + whole // 2) // whole).astype(np.uint8)
+    return ((colour.astype(np.uint16) * 255 + whole // 2) // whole).astype(np.uint8)
 
 
 def _avif_turns(data: bytes) -> tuple[int, int | None] | None:
