@@ -11,6 +11,7 @@ from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from typing import TypeVar
 
+from mpmesh_core.ahead import cores
 from mpmesh_core.errors import DeviceError
 from mpmesh_core.stopping import StopRequest, deaf_children
 
@@ -33,7 +34,7 @@ def in_processes(
     Raises:
         DeviceError: a process was killed, most likely for its memory.
     """
-    threads = max(1, (os.cpu_count() or 1) // processes)
+    threads = max(1, cores() // processes)
     # a forked process waits for ever for the threads that OpenCV had before
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(
@@ -63,6 +64,7 @@ def _begin(threads: int) -> None:
     import torch
 
     torch.set_num_threads(threads)
-    if signal.SIGINT in signal.sigpending():
+    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # it waits all the same
+    if signal.SIGINT in signal.sigpending() and not ignored:
         os._exit(1)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})

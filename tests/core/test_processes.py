@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 from collections.abc import Iterator
@@ -45,3 +46,20 @@ def test_no_more_jobs_are_taken_than_processes_are_free() -> None:
 def test_killed_process_is_one_line() -> None:
     with pytest.raises(DeviceError, match="was killed"):
         list(in_processes(last_is_killed, range(3), 2))
+
+
+def test_ctrl_c_is_not_heard_where_it_is_ignored() -> None:
+    """As by what a shell runs in the background."""
+
+    def jobs() -> Iterator[int]:
+        yield 2
+        for process in multiprocessing.active_children():  # begun with the first job
+            os.kill(process.pid, signal.SIGINT)
+        yield 3
+
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        made = list(in_processes(squared, jobs(), 2))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert sorted(square for square, _ in made) == [4, 9]
