@@ -95,6 +95,7 @@ class Pipeline:
         self._clock = StageClock(self.device)
         self._line = self._load_line()
         self._fuser = parts.fuser()
+        self._compiled_for: tuple[int, int] | None = None  # size of the pictures to come [px]
         limit = self.config.deadline_ms
         self.deadline = None if limit is None else Deadline(limit)
         self._sequence = True
@@ -122,19 +123,23 @@ class Pipeline:
     def prepare(self, camera: Camera) -> None:
         """Do what would make first frames wait: on a GPU for seconds, see `DeviceLine.prepare`.
 
-        Where networks are compiled for each shape, do so for as many numbers of people as are kept.
+        Where networks are compiled for each shape, do so for as many numbers of people as are kept;
+        another camera with pictures of the same size then needs nothing more.
         """
         most = self.config.max_people
+        size = camera.width, camera.height
+        kept = SHAPES_KEPT.get(self.backend, 0)
         if self._line is not None:
             find = isinstance(self.detector, TensorDetector)
             with self._memory("preparing"):
                 self._line.prepare(camera, self._wanted(most), find)
-        elif kept := SHAPES_KEPT.get(self.backend):
+        elif kept and size != self._compiled_for:
             picture = np.zeros((camera.height, camera.width, 3), np.uint8)
-            whole = torch.tensor([[0.0, 0.0, camera.width, camera.height]])
+            whole = torch.tensor([[0.0, 0.0, *size]])
             self.detector.detect(picture)
             for people in range(1, min(kept, most) + 1):
                 self._people(picture, whole.repeat(people, 1), camera, self._wanted(people))
+            self._compiled_for = size
 
     @torch.inference_mode()
     def __call__(

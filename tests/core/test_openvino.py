@@ -353,6 +353,18 @@ def test_no_frame_waits_after_preparing(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @needs_openvino
+def test_cameras_of_one_size_are_prepared_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that focuses by itself has another focal length in every frame."""
+    monkeypatch.setitem(SHAPES_KEPT, "openvino", 1)
+    pipeline = Pipeline(PipelineConfig(device="cpu", backend="openvino"))
+    ran: list[tuple[int, ...]] = []
+    monkeypatch.setattr(pipeline.detector, "detect", lambda picture: ran.append(picture.shape))
+    for width, height, fov in ((320, 240, 60), (320, 240, 61), (240, 320, 60)):
+        pipeline.prepare(Camera.from_fov(width, height, fov))
+    assert ran == [(240, 320, 3), (320, 240, 3)]
+
+
+@needs_openvino
 def test_a_benchmark_says_what_ran() -> None:
     setup = bench_setup(Pipeline(PipelineConfig(device="cpu", backend="openvino")))
     assert (setup["backend"], setup["precision"]) == ("openvino", "float32")
