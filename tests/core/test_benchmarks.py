@@ -120,7 +120,7 @@ def test_gpu_fails_where_a_part_fails(
 
 @pytest.mark.parametrize(("compiled", "compared"), [(True, [12, 3]), (False, None)])
 def test_fused_parity_compiles_nothing(
-    call: Call, monkeypatch: pytest.MonkeyPatch, compiled: bool, compared: list[int] | None
+    call: Call, compiled: bool, compared: list[int] | None
 ) -> None:
     gpu = import_module("gpu")
 
@@ -129,13 +129,12 @@ def test_fused_parity_compiles_nothing(
         return SimpleNamespace(_fuser=print, _line=SimpleNamespace(_seen=[]), detector=detector)
 
     rows: dict[str, list[int]] = {}
+    pictures = [(people, None) for people in (12, 13, 3)]  # how many are in each, in its place
     bench = SimpleNamespace(
         ready=lambda *_: compiled,
         pipeline=line,
         forced=lambda _: (line(), None),
-        photos=lambda: {
-            "photos": [(12, None), (13, None), (3, None)]
-        },  # people in place of pictures
+        photos=lambda: {"photos": pictures},
         row=lambda part, name, work: rows.update({part: [each[0] for each in work.args[-1]]}),
     )
     gpu.parity(bench)
