@@ -38,19 +38,20 @@ logger = logging.getLogger(__name__)
 # A matrix product with such an inner side is written as a sum, which fuses with what is around it:
 SHORT_SUM, LONG_SUM = 4, 64  # always, and where there are few terms in all
 FEW = 2**17
-# Sums as long as this would be written out, with all that makes each of their terms: 29 us where
-# `stand` weighs 24 joints for each keypoint. Longer ones are loops over what is in memory.
+# It is left a product where it has more terms than the first of these and fewer than the second:
+# Inductor would write such a sum out, with all that makes each of its terms: 29 us where `stand`
+# weighs 24 joints for each keypoint. Longer sums are loops over what is in memory.
 WRITTEN_OUT = 16, 26
-# So is a convolution of single channels with at most so many products. On an H200 it took about
-# 1 us for each million of them while weights were read one by one; a library's takes about 8 us,
-# and a kernel before and one after it. Read side by side, as now, half of that is expected: counted
-# in the compiled code, not measured.
+# A convolution of single channels with at most so many products is a sum too. On an H200 it took
+# about 1 us for each million of them while weights were read one by one; a library's takes about
+# 8 us, and a kernel before and one after it. Read side by side, as now, half of that is expected:
+# counted in the compiled code, not measured.
 FEW_PRODUCTS = 16_000_000
 SMALL_CONSTANT = 2**16  # numbers: up to here what is computed once may take more room than before
 
 _OPTIONS: dict[str, Any] = {
     "realize_acc_reads_threshold": 64,  # sums over windows of 5x5 cells stay in one kernel,
-    "unroll_reductions_threshold": 26,  # written out
+    "unroll_reductions_threshold": WRITTEN_OUT[1],  # written out
     "shape_padding": False,  # would try every product twice
     "max_pointwise_cat_inputs": 64,  # `pack` is one kernel, not one a field
 }
@@ -331,7 +332,7 @@ def _small(a: Tensor, b: Tensor) -> bool:
     inner = a.shape[-1]
     if inner <= SHORT_SUM:
         return True
-    if WRITTEN_OUT[0] < inner <= WRITTEN_OUT[1]:
+    if WRITTEN_OUT[0] < inner < WRITTEN_OUT[1]:
         return False
     return a.dtype == torch.float32 and inner <= LONG_SUM and a.numel() * b.shape[-1] <= FEW
 

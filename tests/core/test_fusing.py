@@ -195,6 +195,23 @@ def test_steps_are_dropped_when_asked_only(monkeypatch: pytest.MonkeyPatch) -> N
     assert not fuser.full
 
 
+@pytest.mark.parametrize(
+    ("inner", "rows", "sums"),
+    [(4, 2**16, True), (16, 8, True), (24, 8, False), (32, 8, True), (32, 2**16, False)],
+)
+def test_products_that_become_sums(inner: int, rows: int, sums: bool) -> None:
+    """Short ones, and small ones that Inductor doesn't write out."""
+    x, weight = torch.rand(rows, inner), torch.rand(inner, 3)
+
+    def step(x: Tensor) -> Tensor:
+        return x @ weight
+
+    graph = make_fx(step, decomposition_table=fusing._decompositions())(x)
+    kinds = {node.target for node in graph.graph.nodes}
+    assert (torch.ops.aten.mm.default not in kinds) == sums
+    torch.testing.assert_close(graph(x), step(x))
+
+
 @pytest.mark.parametrize(("side", "sums"), [(6, True), (500, False)])
 def test_only_small_convolutions_of_single_channels_become_sums(side: int, sums: bool) -> None:
     image, weight = torch.rand(1, 16, side, side), torch.rand(16, 1, 5, 5)
