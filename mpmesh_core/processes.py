@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
+from types import FrameType
 from typing import TypeVar
 
 from mpmesh_core.ahead import cores
@@ -45,11 +46,11 @@ def in_processes(
         with pool:  # holds no more jobs than processes, so that after Ctrl-C none is begun any more
             # A signal waits until all are there: in between it would leave half a process behind.
             with StopRequest(lambda _: None) as request, deaf_children():
-                running = {pool.submit(work, job) for job in islice(coming, processes)}
+                running = {pool.submit(_do, work, job) for job in islice(coming, processes)}
             request.obey()
             while running:
                 done, running = wait(running, return_when=FIRST_COMPLETED)
-                running |= {pool.submit(work, job) for job in islice(coming, len(done))}
+                running |= {pool.submit(_do, work, job) for job in islice(coming, len(done))}
                 for future in done:
                     yield future.result()
     except BrokenProcessPool:
@@ -59,12 +60,36 @@ def in_processes(
         ) from None
 
 
+_begun = _working = _stopped = False  # of this process
+
+
 def _begin(threads: int) -> None:
-    """What a process does before its first job; if stopped meanwhile, it ends without a word."""
+    """What a process does before its first job."""
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, _hear)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     import torch
 
     torch.set_num_threads(threads)
-    ignored = signal.getsignal(signal.SIGINT) is signal.SIG_IGN  # it waits all the same
-    if signal.SIGINT in signal.sigpending() and not ignored:
+
+
+def _hear(number: int, frame: FrameType | None) -> None:
+    """Ctrl-C ends who starts, interrupts a job, and is remembered by who waits for the next one."""
+    global _stopped
+    if not _begun:  # imports take seconds
         os._exit(1)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+    _stopped = True
+    if _working:
+        raise KeyboardInterrupt
+
+
+def _do(work: Callable[[Job], Result], job: Job) -> Result:
+    """One job; after Ctrl-C none."""
+    global _begun, _working
+    _begun = _working = True
+    try:
+        if _stopped:
+            raise KeyboardInterrupt
+        return work(job)
+    finally:
+        _working = False

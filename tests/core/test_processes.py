@@ -5,7 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -21,6 +23,16 @@ def last_is_killed(number: int) -> int:
     if number == 2:
         os.kill(os.getpid(), signal.SIGKILL)
     return number
+
+
+def meets_or_sleeps(folder: Path | None) -> None:
+    """Wait until another process is there too, or longer than any test."""
+    if folder is None:
+        time.sleep(600)
+        return
+    (folder / str(os.getpid())).touch()
+    while len(list(folder.iterdir())) < 2:
+        time.sleep(0.01)
 
 
 def test_every_job_once_on_several_processes() -> None:
@@ -63,3 +75,15 @@ def test_ctrl_c_is_not_heard_where_it_is_ignored() -> None:
     finally:
         signal.signal(signal.SIGINT, before)
     assert sorted(square for square, _ in made) == [4, 9]
+
+
+def test_who_waits_for_a_job_is_stopped_without_a_word(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    results = in_processes(meets_or_sleeps, [tmp_path, tmp_path, None], 2)
+    next(results), next(results)
+    for process in multiprocessing.active_children():
+        os.kill(process.pid, signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        next(results)
+    assert capfd.readouterr().err == ""
