@@ -73,7 +73,7 @@ def image_from_message(message: Any) -> Array:
     if height < 1 or width < 1 or step < row or data.size < lines * step:
         raise InputError(
             f"image message of {width}x{height} {encoding}, step {step}, has {data.size} bytes, "
-            f"needs {lines * max(step, row)}"
+            f"needs {lines * max(step, row)}, {row} or more a row"
         )
     rows = data[: lines * step].reshape(lines, step)[:, :row]
     if depth == 2:
@@ -117,7 +117,7 @@ def depth_from_message(message: Any) -> Array:
     if height < 1 or width < 1 or step < row or data.size < height * step:
         raise InputError(
             f"depth message of {width}x{height} {encoding}, step {step}, has {data.size} bytes, "
-            f"needs {height * max(step, row)}"
+            f"needs {height * max(step, row)}, {row} or more a row"
         )
     rows = np.ascontiguousarray(data[: height * step].reshape(height, step)[:, :row])
     order = ">" if message.is_bigendian else "<"

@@ -536,6 +536,10 @@ class TestImageFromMessage:
         message.data = message.data[:-1]
         with pytest.raises(InputError, match="needs 9216"):
             image_from_message(message)
+        message = image_message(quadrants(), "nv12", 20)
+        message.step = message.width - 1
+        with pytest.raises(InputError, match=f"step .*, {message.width} or more a row"):
+            image_from_message(message)
         message.encoding = "32FC1"
         with pytest.raises(InputError, match="32FC1"):
             image_from_message(message)
