@@ -95,10 +95,10 @@ class Pipeline:
         self._clock = StageClock(self.device)
         self._line = self._load_line()
         self._fuser = parts.fuser()
-        self._compiled_for: tuple[int, int] | None = None  # size of the pictures to come [px]
         limit = self.config.deadline_ms
         self.deadline = None if limit is None else Deadline(limit)
         self._sequence = True
+        self._compiled = False  # for the numbers of people that `prepare` knows
 
     @property
     def faces(self) -> Array:
@@ -119,27 +119,31 @@ class Pipeline:
         if self.smoother is not None:
             self.smoother.reset()
 
+    @property
+    def prepares(self) -> bool:
+        """Whether first frames would wait without `prepare`."""
+        return self._line is not None or self.backend in SHAPES_KEPT
+
     @torch.inference_mode()
     def prepare(self, camera: Camera) -> None:
         """Do what would make first frames wait: on a GPU for seconds, see `DeviceLine.prepare`.
 
-        Where networks are compiled for each shape, do so for as many numbers of people as are kept;
-        another camera with pictures of the same size then needs nothing more.
+        Where networks are compiled for each shape, do so for as many numbers of people as are kept:
+        once, since only the detector's shapes depend on the pictures' size.
         """
         most = self.config.max_people
-        size = camera.width, camera.height
-        kept = SHAPES_KEPT.get(self.backend, 0)
         if self._line is not None:
             find = isinstance(self.detector, TensorDetector)
             with self._memory("preparing"):
                 self._line.prepare(camera, self._wanted(most), find)
-        elif kept and size != self._compiled_for:
+        elif kept := SHAPES_KEPT.get(self.backend):
             picture = np.zeros((camera.height, camera.width, 3), np.uint8)
-            whole = torch.tensor([[0.0, 0.0, *size]])
+            whole = torch.tensor([[0.0, 0.0, camera.width, camera.height]])
             self.detector.detect(picture)
-            for people in range(1, min(kept, most) + 1):
+            numbers = () if self._compiled else range(1, min(kept, most) + 1)
+            for people in numbers:
                 self._people(picture, whole.repeat(people, 1), camera, self._wanted(people))
-            self._compiled_for = size
+            self._compiled = True
 
     @torch.inference_mode()
     def __call__(

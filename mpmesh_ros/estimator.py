@@ -7,11 +7,11 @@ Out  Estimate: result, decoded picture, camera; or None, and the problem is repo
 from __future__ import annotations
 
 import threading
-from collections.abc import Hashable
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from mpmesh_core.camera import Camera
-from mpmesh_core.device_line import camera_key
 from mpmesh_core.errors import InputError, MPMeshError
 from mpmesh_core.pipeline import Pipeline
 from mpmesh_core.sources.frames import Header
@@ -38,12 +38,21 @@ class Estimator:
         pipeline: loaded and ready.
         cameras: of the pictures.
         problems: where what goes wrong is reported.
+        inform: gets a line about what takes long.
     """
 
-    def __init__(self, pipeline: Pipeline, cameras: CameraCache, problems: Problems) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        cameras: CameraCache,
+        problems: Problems,
+        inform: Callable[[str], None],
+    ) -> None:
         self.pipeline, self.cameras, self._problems = pipeline, cameras, problems
+        self._inform = inform
+        self.preparing = False
         self._frames = 0
-        self._prepared: Hashable = None
+        self._prepared: set[tuple[int, int]] = set()  # sizes of pictures [px]
         self._forget = threading.Event()
 
     def forget_people(self) -> None:
@@ -75,10 +84,23 @@ class Estimator:
         return Estimate(header, image, camera, result)
 
     def _prepare(self, camera: Camera) -> None:
-        """Record graphs, or compile, when a camera is new, not when one person more is there."""
-        if camera_key(camera) != self._prepared:
+        """Record graphs, or compile, when a size is new, not when one person more is there.
+
+        Cameras that zoom or focus give new intrinsics with every picture: those wait for nothing.
+        """
+        size = camera.width, camera.height
+        if size in self._prepared or not self.pipeline.prepares:
+            return
+        pictures = f"pictures of {camera.width}x{camera.height}"
+        self._inform(f"preparing for {pictures}, which may take a while")
+        began = time.monotonic()
+        self.preparing = True
+        try:
             self.pipeline.prepare(camera)
-            self._prepared = camera_key(camera)
+        finally:
+            self.preparing = False
+        self._prepared.add(size)
+        self._inform(f"prepared for {pictures} in {time.monotonic() - began:.1f} s")
 
     def _camera(self, image: Array) -> Camera:
         """The picture's camera; that the last camera_info is unusable is no reason to stop."""

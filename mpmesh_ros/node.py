@@ -162,7 +162,8 @@ class MpmeshNode(LifecycleNode):
             "camera_info topic": info,
         }
         publishers = Publishers(self, pipeline.body, settings, self._problems)
-        return _Loaded(Estimator(pipeline, cameras, self._problems), publishers, source, facts)
+        estimator = Estimator(pipeline, cameras, self._problems, self.get_logger().info)
+        return _Loaded(estimator, publishers, source, facts)
 
     def _start(self) -> None:
         """Subscribe and work."""
@@ -248,6 +249,8 @@ class MpmeshNode(LifecycleNode):
         if self._loaded is None:
             return Situation("unconfigured", {}, self._failure)
         word = "inactive" if not self._active else "active" if self._worker else "disabled"
+        if word == "active" and self._loaded.estimator.preparing:
+            word = "preparing"
         more = {
             "image publishers": str(self._loaded.input.publishers()),
             "camera_info changes": str(self._loaded.estimator.cameras.changes),

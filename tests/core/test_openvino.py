@@ -353,15 +353,16 @@ def test_no_frame_waits_after_preparing(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @needs_openvino
-def test_cameras_of_one_size_are_prepared_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One that focuses by itself has another focal length in every frame."""
+def test_another_camera_is_prepared_for_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing but the detector's shape depends on it."""
     monkeypatch.setitem(SHAPES_KEPT, "openvino", 1)
     pipeline = Pipeline(PipelineConfig(device="cpu", backend="openvino"))
-    ran: list[tuple[int, ...]] = []
-    monkeypatch.setattr(pipeline.detector, "detect", lambda picture: ran.append(picture.shape))
-    for width, height, fov in ((320, 240, 60), (320, 240, 61), (240, 320, 60)):
-        pipeline.prepare(Camera.from_fov(width, height, fov))
-    assert ran == [(240, 320, 3), (320, 240, 3)]
+    pipeline.prepare(Camera.from_fov(320, 240))
+    compiled = counted(pipeline.detector.engine, monkeypatch)  # type: ignore[attr-defined]
+    monkeypatch.setattr(pipeline, "_people", lambda *_: pytest.fail("prepared for people again"))
+    pipeline.prepare(Camera.from_fov(240, 320))
+    pipeline.prepare(Camera.from_fov(240, 320, 90))
+    assert len(compiled) == 1
 
 
 @needs_openvino

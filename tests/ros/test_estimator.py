@@ -20,13 +20,16 @@ class FakePipeline:
 
     def __init__(self):
         self.calls, self.starts, self.error = [], 0, None
-        self.prepared = []
+        self.prepares, self.prepared = True, []
 
     def start(self):
         self.starts += 1
 
     def prepare(self, camera):
         self.prepared.append((camera.width, camera.height))
+
+    def fail(self, camera):
+        raise self.error
 
     def __call__(self, image, camera, stamp, frame, source, depth):
         if self.error is not None:
@@ -37,13 +40,14 @@ class FakePipeline:
 
 @pytest.fixture
 def line():
-    said = []
+    said, told = [], []
     pipeline, cameras = FakePipeline(), CameraCache("/camera_info")
     problems = Problems(said.append, said.append)
-    estimator = Estimator(pipeline, cameras, problems)
+    estimator = Estimator(pipeline, cameras, problems, told.append)
     return SimpleNamespace(
-        pipeline=pipeline, cameras=cameras, estimator=estimator, said=said, problems=problems
-    )
+        pipeline=pipeline, cameras=cameras, estimator=estimator, said=said, problems=problems,
+        told=told,
+    )  # fmt: skip
 
 
 def picture(encoding="rgb8", width=640, height=480, depth=None, stamped=True, arrived=0.0):
@@ -61,11 +65,30 @@ def picture(encoding="rgb8", width=640, height=480, depth=None, stamped=True, ar
 
 
 class TestEstimator:
-    def test_a_camera_is_prepared_for_once(self, line):
-        for width, height in [(640, 480), (640, 480), (320, 240), (320, 240)]:
-            line.cameras.update(info(width=width, height=height))
+    def test_a_size_is_prepared_for_once_which_is_told(self, line):
+        """Cameras that zoom give new intrinsics with every picture, which must not wait."""
+        for i, (width, height) in enumerate([(640, 480), (640, 480), (320, 240), (640, 480)]):
+            line.cameras.update(info(width=width, height=height, f=500.0 + i))
             assert line.estimator.estimate(picture(width=width, height=height)) is not None
         assert line.pipeline.prepared == [(640, 480), (320, 240)]
+        assert len(line.told) == 4
+        assert "preparing for pictures of 640x480" in line.told[0]
+
+    def test_nothing_is_told_where_nothing_is_to_be_prepared(self, line):
+        line.pipeline.prepares = False
+        line.cameras.update(info())
+        assert line.estimator.estimate(picture()) is not None
+        assert line.pipeline.prepared == line.told == []
+
+    def test_a_preparation_that_fails_is_tried_again(self, line):
+        line.cameras.update(info())
+        line.pipeline.error = NumericalError("no memory")
+        prepare, line.pipeline.prepare = line.pipeline.prepare, line.pipeline.fail
+        assert line.estimator.estimate(picture()) is None
+        assert not line.estimator.preparing
+        line.pipeline.prepare, line.pipeline.error = prepare, None
+        assert line.estimator.estimate(picture()) is not None
+        assert line.pipeline.prepared == [(640, 480)]
 
     def test_a_good_picture(self, line):
         line.cameras.update(info())
