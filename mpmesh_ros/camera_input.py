@@ -15,7 +15,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from mpmesh_ros.camera_cache import CameraCache, info_topic
 from mpmesh_ros.depth_matcher import DepthMatcher
-from mpmesh_ros.pictures import Picture, age_by_stamp, foreign_stamp
+from mpmesh_ros.pictures import Picture, StampWatch, age_by_stamp, foreign_stamp
 from mpmesh_ros.problems import Problems
 from mpmesh_ros.qos import DEPTH, LATCHED, NEWEST, OVERRIDABLE, copied, explained, qos_problem
 from mpmesh_ros.settings import NodeSettings
@@ -50,6 +50,7 @@ class CameraInput:
         self._compressed = settings.image_transport == "compressed"
         self._type = f"sensor_msgs/msg/{'CompressedImage' if self._compressed else 'Image'}"
         self._depth = DepthMatcher(settings.depth_slop_s, deliver) if settings.use_depth else None
+        self._stamps = StampWatch()
         self._subscriptions: list[Any] = []
         self._heard = False  # a camera_info, since it listens
         self._latched = False  # whether what was said before is asked for
@@ -139,12 +140,15 @@ class CameraInput:
         stamp = message.header.stamp
         stamp_ns = 1_000_000_000 * stamp.sec + stamp.nanosec
         now_ns = self._node.get_clock().now().nanoseconds
-        age = age_by_stamp(stamp_ns, now_ns)
+        arrived = time.monotonic()
+        standstill = self._stamps.standstill(stamp_ns, arrived)
+        age = None if standstill else age_by_stamp(stamp_ns, now_ns)
         if age is None:
-            self._problems.report("stamps", f"{self.topic}: {foreign_stamp(stamp_ns, now_ns)}")
+            text = foreign_stamp(stamp_ns, now_ns, standstill)
+            self._problems.report("stamps", f"{self.topic}: {text}")
         else:
             self._problems.solved("stamps")
-        picture = Picture(message, self._compressed, time.monotonic(), age)
+        picture = Picture(message, self._compressed, arrived, age, standstill=standstill)
         if self._depth is None:
             self._deliver(picture)
             return

@@ -16,6 +16,8 @@ from mpmesh_core.types import Array
 FOREIGN_CLOCK_S = 60.0
 """A stamp that is further from the clock was given by another one: a bag, a camera out of sync."""
 _EARLY_S = 1.0
+STILL_S = 2.0
+"""A stamp that stays for longer is none, and no repeated picture's, nor one in whole seconds."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Picture:
     arrived: float  # when, by a clock that never jumps [s]
     age_on_arrival: float | None  # [s]; None where its stamp is of another clock
     depth: Any = None  # the sensor_msgs Image aligned to it
+    standstill: float = 0.0  # for how long stamps have told no time [s]
 
     @property
     def header(self) -> Header:
@@ -36,12 +39,13 @@ class Picture:
 
     @property
     def time(self) -> float:
-        """When it was taken [s]; from its arrival where the camera gives no stamps.
+        """When it was taken [s]; from its arrival where stamps tell nothing.
 
-        Time that stands still would keep those who left for ever.
+        Time that stands still would keep those who left for ever. Where it stops, it goes on
+        without a leap.
         """
         nanoseconds = self.header.nanoseconds
-        return 1e-9 * nanoseconds if nanoseconds else self.arrived
+        return 1e-9 * nanoseconds + self.standstill if nanoseconds else self.arrived
 
     def age(self, now: float) -> float:
         """How old it is [s], at a time of the clock of `arrived`."""
@@ -66,17 +70,32 @@ class Picture:
         return None if self.depth is None else depth_from_message(self.depth)
 
 
+class StampWatch:
+    """Notices stamps that stand still."""
+
+    def __init__(self) -> None:
+        self._stamp_ns: int | None = None
+        self._since = 0.0
+
+    def standstill(self, stamp_ns: int, arrived: float) -> float:
+        """For how long the stamps up to this one have told no time, `STILL_S` aside [s]."""
+        if stamp_ns != self._stamp_ns:
+            self._stamp_ns, self._since = stamp_ns, arrived
+        return max(arrived - self._since - STILL_S, 0.0)
+
+
 def age_by_stamp(stamp_ns: int, now_ns: int) -> float | None:
     """Age of a picture by its stamp [s]; None where the stamp cannot be of this clock."""
     age = 1e-9 * (now_ns - stamp_ns)
     return max(age, 0.0) if -_EARLY_S <= age <= FOREIGN_CLOCK_S else None
 
 
-def foreign_stamp(stamp_ns: int, now_ns: int) -> str:
+def foreign_stamp(stamp_ns: int, now_ns: int, standstill: float = 0.0) -> str:
     """What is wrong with a stamp that cannot be of this clock, and what to do."""
     count = "so ages count from arrival"
-    if not stamp_ns:
-        return f"stamps are 0, {count} and TF knows no time; have the camera's driver give them"
+    if not stamp_ns or standstill:
+        what = "stand still" if stamp_ns else "are 0"
+        return f"stamps {what}, {count} and TF knows no time; have the camera's driver give them"
     if not now_ns:
         return f"use_sim_time is set and no /clock comes, {count}; play bags with --clock"
     off = 1e-9 * (now_ns - stamp_ns)

@@ -158,6 +158,19 @@ class TestPictures:
                 return
         pytest.fail("somebody stays")
 
+    @pytest.mark.parametrize("seconds", [1_600_000_000, None])
+    def test_nobody_stays_where_stamps_stand_still(self, live, clip, seconds):
+        """Of another clock or of this one."""
+        still = live.see.node.get_clock().now() if seconds is None else Time(seconds=seconds)
+        header = live.see.show(clip[0].image, clip[0].camera, stamp=still)
+        assert answer(live, header).people
+        for _ in range(20):
+            live.see.show(BLACK, stamp=still)
+            live.see.rest(0.3)
+        assert live.people[-1].people == []
+        assert "stamps stand still" in live.node.text
+        assert live.people[-1].header == header
+
     def test_pictures_without_a_frame(self, live, clip):
         frames = live.see.listen(TFMessage, "/tf", 100)
         assert answer(live, live.see.show(clip[0].image, clip[0].camera)).people

@@ -9,7 +9,14 @@ import pytest
 from mpmesh_core.errors import InputError
 from mpmesh_core.sources.messages import depth_from_message, image_from_compressed
 from mpmesh_ros.depth_matcher import DepthMatcher
-from mpmesh_ros.pictures import FOREIGN_CLOCK_S, Picture, age_by_stamp, foreign_stamp
+from mpmesh_ros.pictures import (
+    FOREIGN_CLOCK_S,
+    STILL_S,
+    Picture,
+    StampWatch,
+    age_by_stamp,
+    foreign_stamp,
+)
 
 SECOND = 1_000_000_000
 
@@ -46,6 +53,35 @@ class TestTime:
 
     def test_is_the_arrival_without_a_stamp(self):
         assert Picture(message(0), False, 50.0, None).time == 50.0
+
+
+class TestStandstill:
+    def times(self, *events):
+        """Pictures' times, of (stamp, arrival) each."""
+        watch, times = StampWatch(), []
+        for stamp, arrived in events:
+            made = message(stamp)
+            stood = watch.standstill(round(stamp * SECOND), arrived)
+            times.append(Picture(made, False, arrived, None, standstill=stood).time)
+        return np.array(times)
+
+    def test_time_goes_on_without_a_leap(self):
+        arrivals = np.arange(0, 9, 0.25)
+        times = self.times(*((12.5, arrived) for arrived in arrivals))
+        assert np.diff(times).max() <= 0.25 + 1e-9
+        assert times[-1] - times[0] == pytest.approx(arrivals[-1] - STILL_S)
+
+    @pytest.mark.parametrize("step", [1 / 15, 1.0])
+    def test_repeated_pictures_and_stamps_of_whole_seconds_tell_time(self, step):
+        arrivals = np.arange(0, 9, 1 / 30) + np.random.default_rng(0).uniform(0, 0.03, 270)
+        stamps = [100.0 + step * int(arrived / step) for arrived in arrivals]
+        np.testing.assert_allclose(self.times(*zip(stamps, arrivals)), stamps)
+
+    def test_a_pause_is_no_standstill(self):
+        np.testing.assert_allclose(self.times((1.0, 1.0), (1.1, 60.0), (1.2, 60.1)), [1, 1.1, 1.2])
+
+    def test_says_so(self):
+        assert "stamps stand still" in foreign_stamp(1_000 * SECOND, 1_000 * SECOND, 0.1)
 
 
 class TestForeignStamp:
