@@ -5,6 +5,7 @@ Example: ros2 launch mpmesh_ros mpmesh.launch.py image:=/camera/color/image_raw
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
@@ -59,6 +60,14 @@ def _parameters(context: LaunchContext) -> dict[str, bool | str]:
     return parameters
 
 
+def _params_file(context: LaunchContext) -> str:
+    """The file of parameters; bash leaves a `~` behind `:=` as it is."""
+    path = os.path.expanduser(context.launch_configurations["params_file"])
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"params_file {path} isn't a file")
+    return path
+
+
 def _logger(context: LaunchContext) -> str:
     """The node's logger is called after its namespace, too, with dots."""
     chosen = context.launch_configurations
@@ -70,15 +79,13 @@ def _node(context: LaunchContext) -> list[LaunchDescriptionEntity]:
     chosen, parameters = context.launch_configurations, _parameters(context)
     topics = {name: chosen[name] for name in ("image", "camera_info", "depth") if chosen[name]}
     topics["/people"] = chosen["people"]
-    if not Path(chosen["params_file"]).is_file():
-        raise FileNotFoundError(f"params_file {chosen['params_file']} isn't a file")
     return [
         Node(
             package="mpmesh_ros",
             executable="mpmesh_node",
             name="mpmesh",
             namespace=chosen["namespace"],
-            parameters=[chosen["params_file"], *([parameters] if parameters else [])],
+            parameters=[_params_file(context), *([parameters] if parameters else [])],
             remappings=list(topics.items()),
             arguments=["--ros-args", "--log-level", f"{_logger(context)}:={chosen['log_level']}"],
             output="screen",

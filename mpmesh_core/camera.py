@@ -94,7 +94,8 @@ class Camera:
         """
         path = expanded(path)
         if not path.is_file():
-            raise MissingFileError(f"camera file {path} does not exist; give a CameraInfo YAML")
+            what = "is a folder" if path.is_dir() else "does not exist"
+            raise MissingFileError(f"camera file {path} {what}; give a CameraInfo YAML")
         try:
             info = next(iter(yaml.safe_load_all(path.read_text(encoding="utf-8"))), None)
         except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -255,6 +255,8 @@ class TestFromFile:
     def test_missing_file(self, tmp_path) -> None:
         with pytest.raises(MissingFileError, match=r"none\.yaml does not exist"):
             Camera.from_file(tmp_path / "none.yaml")
+        with pytest.raises(MissingFileError, match="is a folder"):
+            Camera.from_file(tmp_path)
 
 
 class TestChecks:

@@ -53,6 +53,13 @@ class TestParameters:
         with pytest.raises(FileNotFoundError, match=r"params_file /no\.yaml"):
             called("mpmesh.launch.py", "_node", params_file="/no.yaml")
 
+    def test_a_file_at_home(self, tmp_path, monkeypatch):
+        monkeypatch.setenv("HOME", str(tmp_path))
+        (tmp_path / "mine.yaml").touch()
+        found = called("mpmesh.launch.py", "_params_file", params_file="~/mine.yaml")
+        assert found == str(tmp_path / "mine.yaml")
+        assert called("mpmesh.launch.py", "_node", params_file="~/mine.yaml")
+
 
 class TestSource:
     @pytest.mark.parametrize(("code", "ends"), [(0, False), (1, True), (2, True)])
