@@ -5,7 +5,6 @@ Example: ros2 launch mpmesh_ros mpmesh.launch.py image:=/camera/color/image_raw
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from launch.actions import DeclareLaunchArgument, OpaqueFunction
@@ -62,10 +61,10 @@ def _parameters(context: LaunchContext) -> dict[str, bool | str]:
 
 def _params_file(context: LaunchContext) -> str:
     """The file of parameters; bash leaves a `~` behind `:=` as it is."""
-    path = os.path.expanduser(context.launch_configurations["params_file"])
-    if not Path(path).is_file():
+    path = Path(context.launch_configurations["params_file"]).expanduser()
+    if not path.is_file():
         raise FileNotFoundError(f"params_file {path} isn't a file")
-    return path
+    return str(path)
 
 
 def _logger(context: LaunchContext) -> str:
