@@ -15,6 +15,14 @@ from mpmesh_core.errors import DeviceError
 from mpmesh_core.processes import in_processes
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """It is heard, also where a shell has it ignored, as in what runs in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 def squared(number: int) -> tuple[int, int]:
     return number * number, os.getpid()
 
@@ -26,9 +34,9 @@ def last_is_killed(number: int) -> int:
 
 
 def meets_or_sleeps(folder: Path | None) -> None:
-    """Wait until another process is there too, or longer than any test."""
+    """Wait until another process is there too, or longer than the test."""
     if folder is None:
-        time.sleep(600)
+        time.sleep(60)
         return
     (folder / str(os.getpid())).touch()
     while len(list(folder.iterdir())) < 2:
@@ -77,6 +85,7 @@ def test_ctrl_c_is_not_heard_where_it_is_ignored() -> None:
     assert sorted(square for square, _ in made) == [4, 9]
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_who_waits_for_a_job_is_stopped_without_a_word(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -389,9 +389,12 @@ class TestFleet:
         bags = [make_bag(name=name) for name in ("one", "two")]
         command = [sys.executable, "-c", "from mpmesh_core.cli import main; main()", "replay"]
         command += [*map(str, bags), "--output", str(tmp_path / "out"), "--jobs", "2"]
+        # A shell has it ignored in what it runs in the background, maybe these tests.
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
         process = subprocess.Popen(
             command, start_new_session=True, stderr=subprocess.PIPE, text=True
         )
+        signal.signal(signal.SIGINT, before)
         deadline = time.monotonic() + 120
         while not _starts_processes(process.pid) and time.monotonic() < deadline:
             time.sleep(0.02)
